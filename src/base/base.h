@@ -1,0 +1,245 @@
+/*
+ * base.h
+ *		What every other room stands on: settings, shared memory, transaction
+ *		callbacks, generations, prepared plans, identifiers and the request
+ *		context.
+ *
+ * Include after "postgres.h".
+ */
+#ifndef PLINTH_BASE_H
+#define PLINTH_BASE_H
+
+#include "access/xact.h"
+#include "base/compat.h"
+#include "executor/spi.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "utils/uuid.h"
+
+/* -------------------------------------------------------------------------
+ * SQLSTATEs of API-facing errors: PostgREST turns PTnnn into HTTP nnn.
+ * -------------------------------------------------------------------------
+ */
+#define PLINTH_ERRCODE_BAD_REQUEST MAKE_SQLSTATE('P', 'T', '4', '0', '0')
+#define PLINTH_ERRCODE_UNAUTHENTICATED MAKE_SQLSTATE('P', 'T', '4', '0', '1')
+#define PLINTH_ERRCODE_FORBIDDEN MAKE_SQLSTATE('P', 'T', '4', '0', '3')
+#define PLINTH_ERRCODE_CONFLICT MAKE_SQLSTATE('P', 'T', '4', '0', '9')
+#define PLINTH_ERRCODE_TOO_MANY_REQUESTS MAKE_SQLSTATE('P', 'T', '4', '2', '9')
+
+/* -------------------------------------------------------------------------
+ * Settings (settings.c): every plinth.* setting of every room, in one table.
+ * -------------------------------------------------------------------------
+ */
+extern char *plinth_setting_root_key_file;
+extern int plinth_setting_max_databases;
+extern int plinth_setting_max_workers; /* per-database workers, all databases together */
+extern int plinth_setting_worker_restart_delay; /* ms */
+
+extern char *plinth_setting_role_anon;
+extern char *plinth_setting_role_authenticated;
+extern char *plinth_setting_trusted_authenticators;
+extern char *plinth_setting_trusted_proxies;
+
+extern int plinth_setting_argon2_memory; /* KiB */
+extern int plinth_setting_argon2_ops;	 /* passes */
+extern int plinth_setting_password_max_concurrent;
+extern int plinth_setting_password_min_length;
+extern int plinth_setting_session_lifetime;		/* s */
+extern int plinth_setting_session_idle_timeout; /* s */
+
+extern int plinth_setting_sync_memory;		/* KiB, decoder and each lane */
+extern int plinth_setting_sync_batch_rows;	/* documents a write command */
+extern int plinth_setting_sync_batch_bytes; /* KiB a write command */
+extern int plinth_setting_sync_timeout;		/* ms, maxTimeMS and socket timeout */
+extern int plinth_setting_sync_connect_timeout; /* ms */
+extern int plinth_setting_sync_retry_max;		/* ms, the longest backoff */
+extern int plinth_setting_sync_zombie_window;	/* ms */
+extern int plinth_setting_sync_checkpoint_interval; /* ms between two fences */
+extern int plinth_setting_sync_lock_timeout;		/* ms, reading rows */
+
+/* Defines every setting; called first in _PG_init. */
+extern void plinth_base_settings_init(void);
+
+/* -------------------------------------------------------------------------
+ * Shared memory (shmem.c): one request, in which each room declares a part.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthShmemPart
+{
+	const char *name;			/* static; also the name of its LWLock tranche */
+	Size (*size)(void);			/* evaluated in shmem_request_hook: settings are known */
+	void (*init)(void *ptr);	/* fills new memory; runs again after a crash restart */
+	void **pointer;				/* set in every process before it may be used */
+	int lwlocks;				/* how many LWLocks the part needs */
+	LWLockPadded **locks;		/* where their array goes; NULL when lwlocks is 0 */
+} PlinthShmemPart;
+
+/* Declares a part; only from _PG_init.  The struct must be static. */
+extern void plinth_base_shmem_declare(const PlinthShmemPart *part);
+
+/* Installs the request and startup hooks; the last call of _PG_init. */
+extern void plinth_base_shmem_init(void);
+
+/* -------------------------------------------------------------------------
+ * Databases (database.c): an entry in shared memory for each database in
+ * which the extension is used.  Entries never move while in use; they are
+ * purged when the database goes.
+ * -------------------------------------------------------------------------
+ */
+typedef enum PlinthGeneration
+{
+	PLINTH_GEN_EXTENSION,		/* created, dropped or updated */
+	PLINTH_GEN_SYNC,			/* sync mappings, tasks, server options */
+	PLINTH_GEN_SESSION,			/* sessions revoked or changed */
+	PLINTH_GEN_IDENTITY,		/* users, roles and permissions */
+	PLINTH_GEN_LIMITS,
+	PLINTH_GEN_CACHE,
+	PLINTH_GEN_LAST = PLINTH_GEN_CACHE
+} PlinthGeneration;
+
+/* The generation of something in a database; 0 where the database has no entry yet. */
+extern uint64 plinth_base_generation(Oid database, PlinthGeneration which);
+
+/*
+ * Marks something of this database as changed by the running transaction: its
+ * generation moves just before commit and again after it, so that a reader
+ * who saw the old state under the old generation will look again.  Nothing
+ * happens on rollback (to savepoint too).
+ */
+extern void plinth_base_generation_touch(PlinthGeneration which);
+
+/* Moves a generation at once. */
+extern void plinth_base_generation_bump(Oid database, PlinthGeneration which);
+
+/* A room that keeps its own shared memory by database is told when one goes. */
+typedef void (*PlinthDatabasePurge)(Oid database);
+extern void plinth_base_database_on_purge(PlinthDatabasePurge purge);
+extern void plinth_base_database_purge(Oid database);
+extern void plinth_base_database_init(void);
+
+/* -------------------------------------------------------------------------
+ * Transactions (xact.c): one registration with PostgreSQL for all rooms.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthXactAction
+{
+	/*
+	 * reserve: at pre-commit, may ERROR (then the transaction aborts).
+	 * publish: after commit, rows are visible; must not ERROR.
+	 * discard: the (sub)transaction rolled back; must not ERROR.  May be NULL.
+	 * shared: the action publishes to shared memory, so PREPARE TRANSACTION is
+	 * refused while it is pending.
+	 */
+	const char *name;
+	void (*reserve)(void *arg);
+	void (*publish)(void *arg);
+	void (*discard)(void *arg);
+	bool shared;
+} PlinthXactAction;
+
+/*
+ * Adds an action to the current subtransaction.  arg must live in
+ * TopTransactionContext or longer.  Actions run in the order they were added;
+ * those of a subtransaction that rolls back are discarded.
+ */
+extern void plinth_base_xact_add(const PlinthXactAction *action, void *arg);
+
+/* As above, unless the same action with the same arg is pending already in this or an outer subtransaction. */
+extern void plinth_base_xact_add_once(const PlinthXactAction *action, void *arg);
+
+/*
+ * Called after every commit (publish) or abort of a top-level transaction of
+ * this backend; for what must look at each transaction, such as waking the
+ * decoder.  wrote: the transaction had an xid.  Must not ERROR.
+ */
+typedef void (*PlinthXactEnd)(bool committed, bool wrote);
+extern void plinth_base_xact_on_end(PlinthXactEnd callback);
+extern void plinth_base_xact_init(void);
+
+/* -------------------------------------------------------------------------
+ * SPI (spi.c)
+ * -------------------------------------------------------------------------
+ */
+#define PLINTH_PLAN_MAX_ARGS 16
+typedef struct PlinthPlan
+{
+	const char *sql;
+	int nargs;
+	Oid argtypes[PLINTH_PLAN_MAX_ARGS];
+	SPIPlanPtr plan;			/* NULL until first used; kept for the backend's life */
+} PlinthPlan;
+
+/*
+ * Runs a kept plan inside an SPI connection of the caller's; returns what
+ * SPI_execute_plan returns, and raises an error when that is below 0 or not
+ * what expect says (an SPI_OK_* code; 0 for any).
+ */
+extern int plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *nulls,
+								   bool read_only, int expect);
+
+/* -------------------------------------------------------------------------
+ * The extension's own objects (extension.c)
+ * -------------------------------------------------------------------------
+ */
+/* InvalidOid where the extension, its schema or plinth_owner does not exist. */
+extern Oid plinth_base_extension_oid(void);
+extern Oid plinth_base_schema_oid(void);
+extern Oid plinth_base_owner_oid(void);
+
+/*
+ * Run something as plinth_owner with a safe search_path, in a restricted
+ * security context; ends by itself when the (sub)transaction aborts.
+ */
+typedef struct PlinthAsOwner
+{
+	Oid userid;
+	int sec_context;
+	int nestlevel;
+} PlinthAsOwner;
+extern void plinth_base_owner_begin(PlinthAsOwner *state);
+extern void plinth_base_owner_end(PlinthAsOwner *state);
+
+/* Hides the running statement from log and pg_stat_activity: it carries a secret. */
+extern void plinth_base_hide_statement(void);
+
+/* -------------------------------------------------------------------------
+ * Identifiers and encodings (ids.c, base64url.c): no PostgreSQL types needed
+ * -------------------------------------------------------------------------
+ */
+#include "base/ids.h"
+
+/* -------------------------------------------------------------------------
+ * Request context (context.c): who is calling, as this extension verified it.
+ *
+ * It lives in the setting plinth.context, which only plinth_base_context_fix
+ * can write: it lasts until the end of the transaction, reaches parallel
+ * workers and survives savepoints.  Session fills it; policies read it.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthContext
+{
+	pg_uuid_t user_id;
+	pg_uuid_t session_id;
+	bool has_user;
+	bool has_session;
+	int aal;					/* authenticator assurance level: 1, 2 or 3; 0 is anonymous */
+	const char *user_key;		/* the application's own key of the user, or NULL */
+	const char *roles;			/* comma-separated, sorted; "" for none */
+	const char *address;		/* client address as text, or NULL */
+	const char *impersonator;	/* uuid of the admin who acts as the user, or NULL */
+} PlinthContext;
+
+/* The context of the running transaction; NULL when none was begun. */
+extern const PlinthContext *plinth_base_context(void);
+
+/*
+ * Fixes the context for the rest of the transaction.  Refused (PT403) when
+ * another identity was fixed before.  Strings are copied.
+ */
+extern void plinth_base_context_fix(const PlinthContext *context);
+extern void plinth_base_context_init(void);
+
+/* The client's address: the connection's, or by trusted proxies; NULL for a socket.  palloc'd. */
+extern char *plinth_base_client_address(void);
+
+#endif /* PLINTH_BASE_H */

@@ -1,0 +1,50 @@
+/*
+ * crypto.h
+ *		Randomness, hashes, keys and comparison, all by libsodium.
+ *
+ * Include after "postgres.h".
+ */
+#ifndef PLINTH_CRYPTO_H
+#define PLINTH_CRYPTO_H
+
+#define PLINTH_HASH_BYTES 32
+
+/* Declares settings' consumers and shared memory; called in _PG_init (loads the root key in the postmaster). */
+extern void plinth_crypto_init(void);
+
+/* Fills dst with len unpredictable bytes. */
+extern void plinth_crypto_random(void *dst, size_t len);
+
+/* BLAKE2b-256 (RFC 7693), unkeyed: for values that carry 256 bits of entropy themselves. */
+extern void plinth_crypto_hash(const void *src, size_t len, uint8 out[PLINTH_HASH_BYTES]);
+
+/*
+ * BLAKE2b-256 keyed by a key derived from the root key for this purpose: for
+ * short codes.  ERRORs (55000, with a hint) when no root key is configured.
+ */
+extern void plinth_crypto_keyed_hash(const char *purpose, const void *src, size_t len,
+									 uint8 out[PLINTH_HASH_BYTES]);
+extern bool plinth_crypto_has_root_key(void);
+
+/* Constant-time comparison. */
+extern bool plinth_crypto_equal(const void *a, const void *b, size_t len);
+
+/* Overwrites memory in a way the compiler keeps. */
+extern void plinth_crypto_wipe(void *ptr, size_t len);
+
+/*
+ * Argon2id (RFC 9106) as a PHC string, palloc'd, with the settings' costs; at
+ * most plinth.password_max_concurrent run at once in the cluster, others wait.
+ */
+extern char *plinth_crypto_password_hash(const char *password, size_t len);
+
+/* True when the password fits the PHC string (argon2id or argon2i). */
+extern bool plinth_crypto_password_verify(const char *phc, const char *password, size_t len);
+
+/* Spends what a verification costs, for an account that does not exist. */
+extern void plinth_crypto_password_dummy(const char *password, size_t len);
+
+/* True when the string was made with other costs than the settings' now. */
+extern bool plinth_crypto_password_needs_rehash(const char *phc);
+
+#endif /* PLINTH_CRYPTO_H */

@@ -1,0 +1,216 @@
+/*
+ * mongo.h
+ *		MongoDB as the other rooms see it: servers, a client, BSON.
+ *
+ * mongo is the only room that includes mongoc.h; here documents are bytes and
+ * errors are PlinthMongoError, never a longjmp through the driver.
+ *
+ * Include after "postgres.h".
+ */
+#ifndef PLINTH_MONGO_H
+#define PLINTH_MONGO_H
+
+typedef enum PlinthMongoStatus
+{
+	PLINTH_MONGO_OK,
+	PLINTH_MONGO_UNREACHABLE,	/* no server, connection lost or timed out: what was sent may still land */
+	PLINTH_MONGO_DNS,			/* the name did not resolve (in time) */
+	PLINTH_MONGO_TLS,
+	PLINTH_MONGO_AUTH,			/* wrong credentials or missing rights */
+	PLINTH_MONGO_CONFIG,		/* uri, options or password file */
+	PLINTH_MONGO_NOT_PRIMARY,	/* stepping down, recovering: nothing was written */
+	PLINTH_MONGO_WRITE_CONCERN, /* written, not (yet) by the majority: may be lost or may land */
+	PLINTH_MONGO_DUPLICATE_KEY, /* E11000 */
+	PLINTH_MONGO_TOO_LARGE,		/* over 16,777,216 bytes */
+	PLINTH_MONGO_BAD_DOCUMENT,	/* this document can never be stored (name, depth, encoding, validator) */
+	PLINTH_MONGO_CANCELLED,		/* this worker is to stop */
+	PLINTH_MONGO_OTHER			/* answered with another error; retried */
+} PlinthMongoStatus;
+
+typedef struct PlinthMongoError
+{
+	PlinthMongoStatus status;
+	int code;					/* the server's, or 0 */
+	char message[512];			/* no secret in it; may name host and index */
+} PlinthMongoError;
+
+/* A short name for logs and views: "unreachable", "auth", ... */
+extern const char *plinth_mongo_status_name(PlinthMongoStatus status);
+/* May the very same write succeed later without anyone changing the document? */
+extern bool plinth_mongo_status_is_transient(PlinthMongoStatus status);
+/* Can a write that ended so still land later (a zombie)? */
+extern bool plinth_mongo_status_is_unknown(PlinthMongoStatus status);
+
+extern void plinth_mongo_init(void);
+
+/* -------------------------------------------------------------------------
+ * Client.  One at a time in a process; only in workers, never in a backend.
+ * No call raises an ERROR for what the network or the server does; each
+ * watches this worker's latch and returns PLINTH_MONGO_CANCELLED when the
+ * worker is to stop, within a second.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthMongoClient PlinthMongoClient;
+
+/*
+ * Reads a mongodb_fdw server's options and the user mapping of userid (or
+ * PUBLIC's), and makes a client; needs a transaction, does no network I/O.
+ * NULL with error filled (CONFIG) when options are missing or wrong.  The
+ * client is malloc'd; close it with plinth_mongo_close.
+ */
+extern PlinthMongoClient *plinth_mongo_open(const char *server_name, Oid userid,
+											PlinthMongoError *error);
+extern void plinth_mongo_close(PlinthMongoClient *client);
+
+/* The database of the server's options; lives as long as the client. */
+extern const char *plinth_mongo_database(PlinthMongoClient *client);
+
+/* How many connections this client has made so far: a change means a reconnect. */
+extern uint64 plinth_mongo_connections(PlinthMongoClient *client);
+
+extern PlinthMongoStatus plinth_mongo_ping(PlinthMongoClient *client, PlinthMongoError *error);
+
+/* BSON documents are plain bytes: length-prefixed, validated by their maker. */
+typedef struct PlinthBson
+{
+	uint8 *data;
+	uint32 len;
+} PlinthBson;
+
+typedef enum PlinthMongoOpKind
+{
+	PLINTH_MONGO_DELETE,		/* deleteOne {_id: …} */
+	PLINTH_MONGO_REPLACE,		/* replaceOne {_id: …}, upsert */
+	PLINTH_MONGO_INSERT			/* insertOne */
+} PlinthMongoOpKind;
+
+typedef struct PlinthMongoOp
+{
+	PlinthMongoOpKind kind;
+	PlinthBson id;				/* a document {"_id": value} */
+	PlinthBson document;		/* with the same _id first; empty for DELETE */
+	PlinthMongoError error;		/* out: status PLINTH_MONGO_OK when acknowledged */
+} PlinthMongoOp;
+
+/*
+ * Writes a batch to one collection, unordered, at most one op per _id, in one
+ * command for each kind (deletes, then replaces, then inserts), with write
+ * concern majority and maxTimeMS; several commands when 100,000 ops or 16 MB
+ * would be exceeded.  Each op's outcome is in its error.  Returns OK when
+ * every command was answered (ops may still have failed one by one);
+ * otherwise the first failure of a command as a whole, which is also the
+ * outcome of each op that was in it and PLINTH_MONGO_UNREACHABLE's-kind
+ * "not sent" ops have code -1.
+ */
+extern PlinthMongoStatus plinth_mongo_write(PlinthMongoClient *client, const char *collection,
+											PlinthMongoOp *ops, int nops, PlinthMongoError *error);
+
+/*
+ * Runs a command given as BSON in the client's database (write concern
+ * majority and maxTimeMS are added when is_write); reply is palloc'd in the
+ * current context, also on a server error.
+ */
+extern PlinthMongoStatus plinth_mongo_command(PlinthMongoClient *client, PlinthBson command,
+											  bool is_write, PlinthBson *reply,
+											  PlinthMongoError *error);
+
+/*
+ * Finds at most limit documents in _id order with _id greater than after
+ * (a {"_id": value} document; empty data for the start), whole or only their
+ * _id.  Results are palloc'd.
+ */
+extern PlinthMongoStatus plinth_mongo_scan(PlinthMongoClient *client, const char *collection,
+										   PlinthBson after, bool ids_only, int limit,
+										   PlinthBson **documents, int *ndocuments,
+										   PlinthMongoError *error);
+
+/* Finds the documents with these _ids (in any order); results are palloc'd. */
+extern PlinthMongoStatus plinth_mongo_find(PlinthMongoClient *client, const char *collection,
+										   const PlinthBson *ids, int nids, PlinthBson **documents,
+										   int *ndocuments, PlinthMongoError *error);
+
+/*
+ * The fence: one document in collection plinth_sync, keyed by the collection
+ * it guards.
+ */
+typedef struct PlinthMongoFence
+{
+	uint64 system_identifier;
+	uint32 database;			/* OID */
+	uint32 timeline;
+	uint64 slot_generation;
+	uint64 lsn;
+	uint64 epoch;
+} PlinthMongoFence;
+
+/* found is false when there is none. */
+extern PlinthMongoStatus plinth_mongo_fence_read(PlinthMongoClient *client, const char *collection,
+												 PlinthMongoFence *fence, bool *found,
+												 PlinthMongoError *error);
+
+/*
+ * Replaces the fence only where it equals expected in every field (expected
+ * NULL: only where there is none).  moved tells.
+ */
+extern PlinthMongoStatus plinth_mongo_fence_move(PlinthMongoClient *client, const char *collection,
+												 const PlinthMongoFence *expected,
+												 const PlinthMongoFence *fence, bool *moved,
+												 PlinthMongoError *error);
+extern PlinthMongoStatus plinth_mongo_fence_remove(PlinthMongoClient *client,
+												   const char *collection, PlinthMongoError *error);
+
+/* -------------------------------------------------------------------------
+ * BSON <-> datum.  These raise ERRORs: 54000 (too large, too deep), 22xxx.
+ * -------------------------------------------------------------------------
+ */
+
+/* A compiled conversion of one column; allocated in the current context. */
+typedef struct PlinthMongoField PlinthMongoField;
+
+/*
+ * cast: NULL for the type's own, or one of "string", "int", "long", "double",
+ * "decimal", "bool", "date", "objectId", "uuid", "binary", "json" (text that
+ * holds JSON), "micros" (a timestamp as Date, and its microseconds within the
+ * millisecond in a sibling field name + "Micros").  22023 for a cast that the
+ * type cannot take.
+ */
+extern PlinthMongoField *plinth_mongo_field(const char *name, Oid type, int32 typmod,
+											const char *cast);
+
+/*
+ * How a row's key becomes _id: one column by itself (with a prefix: as text),
+ * several as a sub-document.  cast as above, only "string", "objectId",
+ * "int", "long", "uuid"; every choice is injective: timestamps, and numerics
+ * over 34 digits, become text.  Allocated in the current context.
+ */
+typedef struct PlinthMongoIdSpec PlinthMongoIdSpec;
+extern PlinthMongoIdSpec *plinth_mongo_id_spec(int nkeys, const char *const *names,
+											   const Oid *types, const int32 *typmods,
+											   const char *cast, const char *prefix);
+
+/* {"_id": value} from key values; palloc'd. */
+extern PlinthBson plinth_mongo_id_encode(const PlinthMongoIdSpec *spec, const Datum *values);
+
+/*
+ * The key's text values (as the types' input functions take them) from a
+ * document's _id; false when no row of ours could have it.  texts has nkeys
+ * places, palloc'd.
+ */
+extern bool plinth_mongo_id_decode(const PlinthMongoIdSpec *spec, PlinthBson document,
+								   char **texts);
+
+/* {"_id": value} of any document; palloc'd. */
+extern PlinthBson plinth_mongo_id_of(PlinthBson document);
+
+/* Are two ids of the same value (numbers compare as MongoDB compares them)? */
+extern bool plinth_mongo_id_equal(PlinthBson a, PlinthBson b);
+
+/* The whole document: _id first, then the fields in order; NULLs are kept.  palloc'd. */
+extern PlinthBson plinth_mongo_document(const PlinthMongoIdSpec *spec, const Datum *keyvalues,
+										PlinthMongoField *const *fields, int nfields,
+										const Datum *values, const bool *nulls);
+
+/* Relaxed extended JSON for people and logs; palloc'd. */
+extern char *plinth_mongo_to_json(PlinthBson document);
+
+#endif /* PLINTH_MONGO_H */

@@ -1,0 +1,67 @@
+/*
+ * worker.h
+ *		Launcher, coordinators and what runs under them.
+ *
+ * Include after "postgres.h".
+ */
+#ifndef PLINTH_WORKER_H
+#define PLINTH_WORKER_H
+
+#include "storage/latch.h"
+
+/*
+ * A service is a kind of per-database worker of some room.  The coordinator
+ * of a database asks wanted() inside a transaction of its own whenever the
+ * generation of the extension or of sync changed (and every 10 s), and keeps
+ * that many instances alive, numbered from 0.  All instances of services with
+ * the same group stop when one of them ends, and start anew together.
+ */
+typedef struct PlinthService
+{
+	const char *name;			/* "decoder", "lane": in stat_workers and backend_type */
+	const char *group;			/* NULL: stands alone */
+	int (*wanted)(void);		/* how many instances; inside a transaction with a snapshot */
+	void (*main)(int instance); /* body: connected, signals unblocked; returns to stop cleanly */
+} PlinthService;
+
+#define PLINTH_MAX_SERVICES 16
+
+/* Declares a service; only from _PG_init.  The struct must be static. */
+extern void plinth_worker_service_declare(const PlinthService *service);
+extern void plinth_worker_init(void);
+
+/*
+ * Waits for the latch at most timeout_ms, in slices of 1 s at most, handling
+ * interrupts and configuration reloads.  Returns false when this worker is to
+ * stop (asked to, or postmaster gone).
+ */
+extern bool plinth_worker_wait(long timeout_ms);
+
+/* True when this worker is to stop; cheap. */
+extern bool plinth_worker_stopping(void);
+
+/* What stat_workers and pg_stat_activity show of this worker; NULL message clears it. */
+extern void plinth_worker_report(const char *state, const char *message);
+
+/* Wakes a service's instances of a database (every one when instance < 0). */
+extern void plinth_worker_wake(Oid database, const char *service, int instance);
+
+/*
+ * Starts a transaction, takes the extension's lock and looks again whether
+ * the extension still exists; false (and no transaction open) when it does
+ * not.  End with plinth_worker_transaction_end.
+ */
+extern bool plinth_worker_transaction_begin(void);
+extern void plinth_worker_transaction_end(void);
+
+/*
+ * Clone guard: deliveries outside are bound to (system identifier, database
+ * OID).  True when this database is bound to itself, or not bound yet.
+ * Needs a transaction.
+ */
+extern bool plinth_worker_is_adopted(void);
+
+/* Binds a database that is not bound yet; from a function that first delivers. */
+extern void plinth_worker_bind(void);
+
+#endif /* PLINTH_WORKER_H */
