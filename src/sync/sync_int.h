@@ -1,0 +1,439 @@
+/*
+ * sync_int.h
+ *		What the files of room sync share; private to the room.
+ *
+ * Who does what:
+ *	 decoder process	collect.c (changed keys by transaction), spool.c, channel.c
+ *	 lane process		lane.c (the loop), mapping.c, dirty.c, store.c, read.c,
+ *						apply.c, conflict.c, fence.c, tasks.c
+ *	 any backend		api*.c, wait.c, stat.c, verify.c
+ */
+#ifndef PLINTH_SYNC_INT_H
+#define PLINTH_SYNC_INT_H
+
+#include "base/base.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "mongo/mongo.h"
+#include "nodes/pg_list.h"
+#include "storage/condition_variable.h"
+#include "storage/dsm.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#define PLINTH_SYNC_MAX_LANES 16
+#define PLINTH_SYNC_MAX_KEYS 16
+
+/* -------------------------------------------------------------------------
+ * shared.c: shared memory.  A SyncDatabase a database, found by OID; a
+ * SyncStat a mapping.  Fields marked (L) are written under the part's lock;
+ * LSNs are atomics with one writer each.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthSyncLane
+{
+	NameData server;			/* (L) "" when free */
+	int pid;					/* (L) of the lane that is attached to the channel, or 0 */
+	pg_atomic_uint64 generation; /* sync generation whose mappings it has loaded */
+	pg_atomic_uint64 durable;	/* below it nothing needs to be decoded again; 0: unknown */
+	pg_atomic_uint64 delivered; /* everything committed before it is in MongoDB */
+} PlinthSyncLane;
+
+typedef struct PlinthSyncDatabase
+{
+	Oid database;				/* (L) InvalidOid when free */
+	dsm_handle channel;			/* (L) made by the decoder; 0 while there is none */
+	int decoder_pid;			/* (L) */
+	ConditionVariable moved;	/* broadcast when a lane's delivered moves */
+	PlinthSyncLane lanes[PLINTH_SYNC_MAX_LANES];
+} PlinthSyncDatabase;
+
+#define PLINTH_SYNC_STATE_LEN 32
+#define PLINTH_SYNC_MESSAGE_LEN 400
+
+/* What stat_sync shows; written by its lane, read by anyone, under a spinlock-free generation. */
+typedef struct PlinthSyncStatKey
+{
+	int64 mapping;
+	Oid database;
+	Oid unused;					/* zero: the key is compared as bytes */
+} PlinthSyncStatKey;
+
+typedef struct PlinthSyncStat
+{
+	PlinthSyncStatKey key;
+	char state[PLINTH_SYNC_STATE_LEN];
+	char last_error[PLINTH_SYNC_MESSAGE_LEN];
+	TimestampTz last_error_at;	/* 0: never */
+	TimestampTz next_try_at;	/* 0: not waiting */
+	TimestampTz oldest_at;		/* when the oldest key owed was seen; 0: none owed in memory */
+	uint64 documents_replaced;
+	uint64 documents_deleted;
+	uint64 bytes_sent;
+	uint64 retries;
+	uint64 keys_in_memory;
+	uint64 lag_lsn;				/* everything before it is in MongoDB */
+} PlinthSyncStat;
+
+extern void plinth_sync_shared_init(void);
+/* NULL when there is no entry; with create an ERROR (53400) when all are taken. */
+extern PlinthSyncDatabase *plinth_sync_database(Oid database, bool create);
+extern LWLock *plinth_sync_lock(void);
+/* The lane that serves a server, or -1; with assign a free one is taken (-1 when none is). */
+extern int plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, bool assign);
+extern void plinth_sync_stat_set(const PlinthSyncStat *stat);
+extern bool plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat);
+extern void plinth_sync_stat_remove(Oid database, int64 mapping);
+
+/* -------------------------------------------------------------------------
+ * spool.c: a queue of bytes in bounded memory; what does not fit waits in a
+ * temporary file.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthSpool PlinthSpool;
+extern PlinthSpool *plinth_sync_spool_create(MemoryContext context, Size memory);
+extern void plinth_sync_spool_free(PlinthSpool *spool);
+extern void plinth_sync_spool_push(PlinthSpool *spool, const void *record, uint32 len);
+/* The next record without taking it: valid until the next call; NULL when empty. */
+extern const char *plinth_sync_spool_peek(PlinthSpool *spool, uint32 *len);
+extern void plinth_sync_spool_next(PlinthSpool *spool);
+extern Size plinth_sync_spool_memory(PlinthSpool *spool);
+/* From now on everything pushed goes to the file, and what is in memory too. */
+extern void plinth_sync_spool_spill(PlinthSpool *spool);
+
+/* -------------------------------------------------------------------------
+ * channel.c: from the decoder to each lane, over shm_mq.
+ *
+ * A mark says: this key of this mapping was changed by that transaction,
+ * whose commit record starts at lsn.  Keys are nkeys C strings, one after
+ * another, each with its terminating zero.
+ * -------------------------------------------------------------------------
+ */
+typedef enum PlinthSyncMarkKind
+{
+	PLINTH_SYNC_MARK_KEY = 'K',
+	PLINTH_SYNC_MARK_SWEEP = 'S',	 /* keys may have gone without a trace: sweep */
+	PLINTH_SYNC_MARK_PROGRESS = 'P', /* everything before lsn has been sent */
+} PlinthSyncMarkKind;
+
+typedef struct PlinthSyncMark
+{
+	int64 mapping;
+	XLogRecPtr lsn;
+	TransactionId xid;
+	uint32 keylen;
+	uint8 kind;
+} PlinthSyncMark;
+
+/* Decoder: makes the segment and publishes it; once. */
+extern void plinth_sync_channel_create(PlinthSyncDatabase *db);
+/* Decoder: false when the lane's queue is full just now; ERROR when the lane has gone. */
+extern bool plinth_sync_channel_send(int lane, const PlinthSyncMark *mark, const char *key);
+/* Decoder: pushes out what was gathered; false when not everything could be. */
+extern bool plinth_sync_channel_flush(int lane);
+/* Lane: waits until the decoder is there; false when this worker is to stop. */
+extern bool plinth_sync_channel_attach(PlinthSyncDatabase *db, int lane);
+/* Lane: false when nothing is there just now.  key is valid until the next call.  ERROR when the decoder has gone. */
+extern bool plinth_sync_channel_receive(PlinthSyncMark *mark, const char **key);
+
+/* collect.c: the consumer in the decoder. */
+extern void plinth_sync_collect_init(void);
+
+/* -------------------------------------------------------------------------
+ * mapping.c, shape.c: a mapping as compiled from its row and the catalogs.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthSyncMapping
+{
+	MemoryContext context;		/* holds all of it */
+	int64 id;
+	char *name;
+	Oid relation;
+	Oid owner;
+	char *server;
+	char *collection;
+	char *on_existing;
+	bool paused;
+
+	/* from sync_states */
+	char *blocked;				/* NULL: free to go */
+	char *stored_shape;			/* NULL: its rows were never sent */
+	bool prepared;
+	bool adopting;
+	XLogRecPtr fence_lsn;		/* 0: none */
+	uint64 fence_epoch;
+	uint64 slot_generation;		/* 0: none */
+
+	/* compiled */
+	char *problem;				/* why it cannot be run: table dropped, key gone, rights; or NULL */
+	char *problem_hint;
+	char *relation_name;		/* quoted, qualified */
+	char *shape;
+	int nkeys;
+	char *key_names[PLINTH_SYNC_MAX_KEYS];
+	AttrNumber key_attnums[PLINTH_SYNC_MAX_KEYS];
+	Oid key_types[PLINTH_SYNC_MAX_KEYS];
+	int nfields;
+	PlinthMongoField **fields;
+	PlinthMongoIdSpec *idspec;
+	char *keys_sql;				/* $1..$n: text[] of each key column */
+	char *page_sql[2];			/* without and with a cursor $1..$n: text; a last $ is the limit */
+	SPIPlanPtr keys_plan;
+	SPIPlanPtr page_plan[2];
+} PlinthSyncMapping;
+
+/* Loads one mapping (inside a transaction with SPI not connected); NULL when it does not exist. */
+extern PlinthSyncMapping *plinth_sync_mapping_load(MemoryContext parent, int64 id);
+extern void plinth_sync_mapping_free(PlinthSyncMapping *mapping);
+/* The ids of a server's mappings (of all with NULL): a palloc'd int64 List. */
+extern List *plinth_sync_mapping_ids(const char *server);
+/* snake_case to camelCase; palloc'd. */
+extern char *plinth_sync_camel_case(const char *name);
+
+/*
+ * Compares shape with what was stored and, where it differs, follows renamed
+ * columns, asks for what must be sent again (tasks) and stores it.  True when
+ * anything changed (load again).  Inside a transaction.
+ */
+extern bool plinth_sync_shape_settle(PlinthSyncMapping *mapping);
+
+/* -------------------------------------------------------------------------
+ * key.c: keys as texts.
+ * -------------------------------------------------------------------------
+ */
+/* nkeys C strings in a row <-> an array literal, as the tables hold it; palloc'd. */
+extern char *plinth_sync_key_literal(int nkeys, const char *key, uint32 keylen);
+extern char *plinth_sync_key_parse(int nkeys, const char *literal, uint32 *keylen);
+
+/* -------------------------------------------------------------------------
+ * read.c: the rows' current state as documents.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthSyncKey
+{
+	const char *key;			/* nkeys C strings */
+	uint32 keylen;
+	bool done;					/* out: false when the batch was full before it */
+	/* out: why this row cannot become a document (palloc'd), or NULL */
+	char *poison;
+	int poison_code;			/* its SQLSTATE as MAKE_SQLSTATE packs it */
+} PlinthSyncKey;
+
+typedef struct PlinthSyncOp
+{
+	PlinthMongoOp op;
+	int key;					/* index into the keys it came from; -1 for a page */
+	char *literal;				/* page: the row's key as an array literal */
+} PlinthSyncOp;
+
+typedef struct PlinthSyncBatch
+{
+	MemoryContext context;		/* documents live here */
+	PlinthSyncOp *ops;
+	int nops;
+	int maxops;
+	Size bytes;
+	bool exhausted;				/* page: no row comes after these */
+	char *last_key;				/* page: array literal of the last row read, poison included */
+	List *poison;				/* page: PlinthSyncKey * of rows that cannot become documents */
+} PlinthSyncBatch;
+
+extern PlinthSyncBatch *plinth_sync_batch_create(MemoryContext parent);
+extern void plinth_sync_batch_free(PlinthSyncBatch *batch);
+
+/*
+ * Reads the rows of these keys under a fresh snapshot as the mapping's owner:
+ * a REPLACE for each row found (and a DELETE of the old _id where it differs
+ * from the key's), a DELETE for each that is not there or does not match the
+ * filter.  Stops early at plinth.sync_batch_bytes.  Inside a transaction;
+ * ERRORs only for what concerns the whole mapping.
+ */
+extern void plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
+								  PlinthSyncBatch *batch);
+
+/* Reads the next rows after a key (an array literal; NULL: from the start) of the table or of one partition (relation). */
+extern void plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after,
+								  int limit, PlinthSyncBatch *batch);
+
+/* -------------------------------------------------------------------------
+ * dirty.c: keys owed, in memory, oldest first.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthDirtyKey
+{
+	const char *key;			/* first: the hash key, with keylen and hash */
+	uint32 keylen;
+	uint32 hash;
+	dlist_node node;			/* in owed, or in acked, oldest lsn first */
+	XLogRecPtr lsn;				/* of the first mark not acknowledged */
+	XLogRecPtr remark_lsn;		/* first mark since it was read, or 0 */
+	TransactionId xid;			/* of the last mark */
+	TimestampTz seen_at;
+	uint16 attempts;
+	bool in_flight;
+	bool acked;					/* in acked: waits for the fence */
+	bool zombie;				/* an earlier write of it may still land */
+} PlinthDirtyKey;
+
+typedef struct PlinthDirtySet
+{
+	MemoryContext context;
+	HTAB *hash;
+	dlist_head owed;
+	dlist_head acked;
+	long nowed;
+	long nacked;
+} PlinthDirtySet;
+
+extern void plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent);
+extern Size plinth_sync_dirty_memory(const PlinthDirtySet *set);
+extern void plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const char *key,
+								   bool zombie);
+/* Gathers at most max owed keys whose transactions are visible, and marks them in flight. */
+extern int plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max);
+/* Back to owed, its marks unchanged. */
+extern void plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key);
+/* Acknowledged: waits for the fence, or owed again when it was marked meanwhile. */
+extern void plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key);
+extern void plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key);
+/* The fence moved: what was acknowledged is done.  Or the connection broke: it is owed again. */
+extern void plinth_sync_dirty_fenced(PlinthDirtySet *set);
+extern void plinth_sync_dirty_unfenced(PlinthDirtySet *set);
+/* The least lsn still needed; 0 when none. */
+extern XLogRecPtr plinth_sync_dirty_least(const PlinthDirtySet *set, bool owed_only);
+
+/* -------------------------------------------------------------------------
+ * The lane.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthSyncTask
+{
+	int64 id;
+	bool sweep;
+	Oid relation;
+	char *cursor_key;			/* fenced */
+	char *ahead_key;			/* written, not fenced yet */
+	char *sent_key;				/* snapshot: rows up to it may have been sent before a crash */
+	PlinthBson cursor_id;
+	int64 done;					/* fenced */
+	int64 ahead;
+	bool waiting;				/* for those who wrote before the decoder knew the mapping */
+	bool waited;
+	bool finished;				/* everything written; goes with the next fence */
+	List *lockers;				/* VirtualTransactionId * */
+} PlinthSyncTask;
+
+typedef struct PlinthLaneMapping
+{
+	PlinthSyncMapping *def;
+	int64 id;
+	uint64 loaded_generation;	/* generation at which it was first seen */
+	PlinthDirtySet dirty;
+	List *tasks;				/* PlinthSyncTask *, in order */
+	MemoryContext tasks_context;
+	int64 stored;				/* rows in sync_dirty with stage 0, as far as known */
+	int64 stored_zombies;
+	TimestampTz stored_due;		/* earliest due_at; 0: none */
+	int64 dead;					/* rows in sync_dead_letters */
+	bool verified_fence;		/* since the last connect */
+	PlinthMongoFence fence;		/* as MongoDB last told or acknowledged */
+	bool fence_due;				/* something was acknowledged since */
+	TimestampTz retry_at;		/* this mapping alone waits until then */
+	int failures;
+	bool shape_stale;
+	PlinthSyncStat stat;
+} PlinthLaneMapping;
+
+typedef struct PlinthLane
+{
+	int index;
+	PlinthSyncDatabase *db;
+	PlinthSyncLane *shared;
+	MemoryContext context;
+	char server[NAMEDATALEN];
+	List *mappings;				/* PlinthLaneMapping * */
+	uint64 generation;
+	bool shapes_stale;
+	XLogRecPtr progress;		/* of the last progress mark */
+	XLogRecPtr start_lsn;		/* end of WAL when this lane started: what comes before is redelivered */
+	PlinthMongoClient *client;
+	uint64 connections;
+	bool connected;
+	bool client_stale;			/* options may have changed */
+	int failures;
+	TimestampTz retry_at;		/* the server waits until then; 0: not waiting */
+	TimestampTz last_checkpoint;
+	TimestampTz last_log;
+	char last_logged[PLINTH_SYNC_MESSAGE_LEN];
+	long acked;					/* since the last checkpoint */
+} PlinthLane;
+
+extern void plinth_sync_lane_main(int instance);
+extern int plinth_sync_lane_wanted(void);
+extern PlinthLaneMapping *plinth_sync_lane_mapping(PlinthLane *lane, int64 id);
+/* (Re)loads the lane's mappings, tasks and counts. */
+extern void plinth_sync_lane_load(PlinthLane *lane);
+/* A transaction of the lane's; false when the extension has gone. */
+extern bool plinth_sync_lane_begin(PlinthLane *lane);
+extern void plinth_sync_lane_commit(PlinthLane *lane);
+
+/* lane_report.c: states, backoff, log. */
+extern void plinth_sync_report_failure(PlinthLane *lane, PlinthLaneMapping *mapping,
+									   const PlinthMongoError *error);
+extern void plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping);
+extern void plinth_sync_report_stats(PlinthLane *lane);
+extern TimestampTz plinth_sync_backoff(int failures);
+
+/* store.c: the tables; each inside a transaction of the caller's. */
+extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
+								   int zombie_stage);
+extern void plinth_sync_store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, int max);
+extern int plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
+								  bool **suspects, int max);
+extern void plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspects,
+								   int *stages, int n);
+extern void plinth_sync_store_dead(PlinthLaneMapping *mapping, const char *literal,
+								   const char *status, int code, const char *reason);
+extern void plinth_sync_store_undead(PlinthLaneMapping *mapping, char **literals, int n);
+extern void plinth_sync_store_counts(PlinthLaneMapping *mapping);
+extern void plinth_sync_store_block(PlinthLaneMapping *mapping, const char *reason,
+									const char *hint);
+extern void plinth_sync_store_prepared(PlinthLaneMapping *mapping);
+extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
+extern void plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
+extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
+extern void plinth_sync_store_add_task(int64 mapping, const char *kind, Oid relation);
+extern void plinth_sync_store_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
+extern bool *plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
+
+/* apply.c: writing; no transaction is open while it talks to MongoDB. */
+typedef struct PlinthSyncOutcome
+{
+	bool sent;					/* the server answered every command */
+	PlinthMongoError error;		/* when not */
+} PlinthSyncOutcome;
+
+/* Writes a batch; conflicts of unique values are settled here.  Each op's error tells. */
+extern bool plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch *batch,
+							  PlinthMongoError *error);
+extern bool plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping);
+extern bool plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping);
+
+/* conflict.c */
+extern void plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping,
+										PlinthMongoOp *op);
+
+/* fence.c */
+extern bool plinth_sync_connect(PlinthLane *lane);
+extern void plinth_sync_disconnect(PlinthLane *lane);
+extern bool plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping);
+extern bool plinth_sync_checkpoint(PlinthLane *lane);
+
+/* tasks.c */
+extern bool plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping);
+extern void plinth_sync_task_rewind(PlinthLaneMapping *mapping);
+
+/* wait.c: true when everything before lsn is in MongoDB; timeout in ms, -1 for none. */
+extern bool plinth_sync_wait_lsn(XLogRecPtr lsn, int timeout_ms);
+
+#endif /* PLINTH_SYNC_INT_H */
