@@ -26,7 +26,22 @@
 typedef struct PlinthDecodeConsumer
 {
 	const char *name;
-	/* Once at start, before anything is decoded. */
+	/*
+	 * Does this database have anything for the consumer?  Inside a transaction
+	 * with a snapshot, in the coordinator or the decoder.  While none says so
+	 * there is no slot.  NULL: it listens, but is no reason to decode.
+	 */
+	bool (*wanted)(void);
+	/*
+	 * The slot is gone (dropped, invalidated, not restored): what was written
+	 * since durable() will never be reported.  Inside the transaction that
+	 * records the loss, once a loss and always before a new slot is created;
+	 * in the decoder or in a backend.  May be NULL.
+	 */
+	void (*slot_lost)(const char *reason);
+	/* A slot was created; inside the transaction that records it, before anything is decoded.  May be NULL. */
+	void (*slot_created)(uint64 slot_generation);
+	/* Once at start, before anything is decoded; may be NULL, as every callback below it but durable. */
 	void (*start)(void);
 	/* (Re)load what is wanted; called when the sync or extension generation moved. */
 	void (*reload)(void);
@@ -62,9 +77,36 @@ typedef struct PlinthDecodeStatus
 	XLogRecPtr decoded;			/* everything before it was reported to the consumers */
 	XLogRecPtr confirmed;
 	uint64 generation;			/* the sync generation its consumers loaded */
-	uint64 slot_generation;		/* grows with each slot that is created; 0 without one */
+	/*
+	 * Grows with each slot that is created, and is never used again in another
+	 * copy or after DROP EXTENSION (it follows the clock); 0 while there is no
+	 * usable slot, or before the decoder first ran since the server started.
+	 */
+	uint64 slot_generation;
 	int pid;					/* 0 while it does not run */
 } PlinthDecodeStatus;
 extern void plinth_decode_status(Oid database, PlinthDecodeStatus *status);
+
+
+/*
+ * ERRORs (55000, 53400; each with a hint) unless logical decoding can work
+ * here: wal_level, output_plugin_libraries, and our slot or a free one.
+ */
+extern void plinth_decode_require(void);
+
+/*
+ * Asks for a new slot where the database's was lost; true when it was.  The
+ * caller sees to what the loss made of its data: slot_lost was called by
+ * then, in this transaction if not before.  Takes effect at commit.  In SQL:
+ * plinth._decode_request_slot().
+ */
+extern bool plinth_decode_request_slot(void);
+
+/*
+ * Drops this database's slot when plinth is not installed in it (any more),
+ * a running decoder aside; true when none is left.  For a worker that is
+ * connected to the database, outside a transaction; may wait for a moment.
+ */
+extern bool plinth_decode_slot_cleanup(void);
 
 #endif /* PLINTH_DECODE_H */
