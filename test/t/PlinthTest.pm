@@ -1,0 +1,463 @@
+
+=pod
+
+=head1 NAME
+
+PlinthTest - clusters with plinth, a MongoDB and a proxy for TAP tests
+
+=head1 SYNOPSIS
+
+  use PlinthTest;
+  use Test::More;
+
+  my $node  = PlinthTest::node('main', conf => "plinth.sync_timeout = '2s'");
+  my $mongo = PlinthTest::mongo_start();
+  my $proxy = PlinthTest::proxy_start($mongo);
+  PlinthTest::sync_server($node, 'docs', $proxy->uri, 'forum');
+  $node->safe_psql('postgres', 'SELECT plinth.sync_table(...)');
+  $proxy->cut;
+  ok(PlinthTest::wait_until(sub { $mongo->count('forum', 'replies') == 3 }));
+  is_deeply($mongo->docs('forum', 'replies'), [...]);
+  done_testing();
+
+C<node> returns a started PostgreSQL::Test::Cluster, whose methods (safe_psql,
+psql, background_psql, stop, restart, kill9, backup, ...) are the way to use it.
+
+=cut
+
+package PlinthTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT_OK = qw(node mongo_start proxy_start sync_server wait_until
+  mongo_docs mongo_eval psql_ok psql_fails_like equal_ok);
+
+my %known_settings;
+
+# node(name, option => value...): a started cluster that has plinth.
+#	conf       more lines for postgresql.conf (they win)
+#	extension  0: do not CREATE EXTENSION in database postgres
+#	start      0: only initdb and configuration (implies extension => 0)
+#	fsync      'on' to keep PostgreSQL's durability (default 'off': a crash
+#	           of PostgreSQL loses nothing by it, one of the machine would)
+#	init       hash of further parameters for PostgreSQL::Test::Cluster->init
+sub node
+{
+	my ($name, %opts) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 'logical', %{ $opts{init} || {} });
+	configure($node, %opts);
+	return $node if defined $opts{start} && !$opts{start};
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION plinth')
+	  unless defined $opts{extension} && !$opts{extension};
+	return $node;
+}
+
+# Writes plinth's configuration into a cluster that was made in another way.
+sub configure
+{
+	my ($node, %opts) = @_;
+	my $fsync = $opts{fsync} || 'off';
+	my $library_setting =
+	  knows_setting('output_plugin_libraries')
+	  ? "output_plugin_libraries = 'plinth'"
+	  : '';
+
+	$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'plinth'
+wal_level = logical
+$library_setting
+max_connections = 100
+max_worker_processes = 32
+max_wal_senders = 10
+max_replication_slots = 10
+max_prepared_transactions = 10
+shared_buffers = 32MB
+max_wal_size = 1GB
+fsync = $fsync
+restart_after_crash = on
+log_statement = none
+log_min_messages = info
+log_line_prefix = '%m [%p] %q%a %b '
+CONF
+	$node->append_conf('postgresql.conf', $opts{conf}) if defined $opts{conf};
+	return;
+}
+
+# Whether this PostgreSQL has a setting.
+sub knows_setting
+{
+	my ($setting) = @_;
+	if (!%known_settings)
+	{
+		%known_settings = map { (split /\t/)[0] => 1 } `postgres --describe-config`;
+		die "postgres --describe-config said nothing" unless %known_settings;
+	}
+	return exists $known_settings{$setting};
+}
+
+# CREATE SERVER for a MongoDB, and a user mapping for the caller of safe_psql.
+# More options of the server: option => value.
+sub sync_server
+{
+	my ($node, $server, $uri, $database, %opts) = @_;
+	my $dbname  = delete $opts{dbname}  || 'postgres';
+	my $mapping = delete $opts{mapping} || '';
+	my $options = join ', ',
+	  map { "$_ " . quote_literal($opts{$_}) } sort keys %opts;
+	$options = ", $options" if $options ne '';
+	$node->safe_psql($dbname,
+		"CREATE SERVER $server FOREIGN DATA WRAPPER mongodb_fdw OPTIONS (uri "
+		  . quote_literal($uri) . ', database ' . quote_literal($database) . "$options);"
+		  . "CREATE USER MAPPING FOR PUBLIC SERVER $server $mapping");
+	return;
+}
+
+sub quote_literal
+{
+	my ($text) = @_;
+	$text =~ s/'/''/g;
+	return "'$text'";
+}
+
+# Calls a sub until it returns true; its value, or 0 after timeout seconds
+# (default 60).
+sub wait_until
+{
+	my ($condition, $timeout) = @_;
+	my $end = time() + ($timeout || 60);
+	while (1)
+	{
+		my $value = $condition->();
+		return $value if $value;
+		return 0 if time() > $end;
+		sleep 0.05;
+	}
+}
+
+# Runs SQL that must succeed, as a test.
+sub psql_ok
+{
+	my ($node, $dbname, $sql, $name, %opts) = @_;
+	my ($rc, $out, $err) = $node->psql($dbname, $sql, on_error_stop => 1, %opts);
+	ok($rc == 0, $name) or diag($err);
+	return $out;
+}
+
+# Runs SQL that must fail with a message, as a test.
+sub psql_fails_like
+{
+	my ($node, $dbname, $sql, $pattern, $name, %opts) = @_;
+	my ($rc, $out, $err) = $node->psql($dbname, $sql, on_error_stop => 1, %opts);
+	isnt($rc, 0, "$name: fails");
+	like($err, $pattern, "$name: says why");
+	return;
+}
+
+# Documents of a collection as canonical extended JSON, one string a document,
+# sorted; read by PyMongo.
+sub mongo_docs
+{
+	my ($uri, $db, $coll) = @_;
+	return mongo_eval($uri,
+		"[dumps(d) for d in client[" . py($db) . "][" . py($coll) . "].find()]",
+		sort => 1);
+}
+
+# The value of a Python expression (or of the variable "result" after Python
+# statements, with statements => 1) in which client is a MongoClient, dumps
+# writes canonical extended JSON, and bson, pymongo and datetime are imported.
+sub mongo_eval
+{
+	my ($uri, $code, %opts) = @_;
+	my $python = $ENV{PLINTH_PYTHON} || '/usr/bin/python3';
+	my $script = <<'PY';
+import sys, json, datetime, bson, pymongo
+from bson import json_util, codec_options, binary, Int64, ObjectId, Decimal128, SON
+from bson.json_util import CANONICAL_JSON_OPTIONS
+uri, mode, code = sys.argv[1:4]
+client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000, uuidRepresentation='unspecified')
+def dumps(doc):
+    return json_util.dumps(doc, json_options=CANONICAL_JSON_OPTIONS)
+scope = dict(globals())
+if mode == 'statements':
+    exec(code, scope)
+    value = scope.get('result')
+else:
+    value = eval(code, scope)
+print(json.dumps(value, default=str))
+PY
+	my ($out, $err) = ('', '');
+	IPC::Run::run(
+		[
+			$python, '-c', $script, $uri,
+			$opts{statements} ? 'statements' : 'expression', $code
+		],
+		'>', \$out, '2>', \$err) or die "python: $err";
+	my $value = JSON::PP->new->utf8(0)->allow_nonref->decode($out);
+	$value = [ sort @$value ] if $opts{sort};
+	return $value;
+}
+
+# A Python literal.
+sub py
+{
+	my ($text) = @_;
+	return JSON::PP->new->ascii->allow_nonref->encode("$text");
+}
+
+# A MongoDB: MONGODB_URI, else a mongod on PATH, else the embedded server.
+#	h2    file name: the embedded server keeps its data there
+#	tls   1: the embedded server speaks TLS, with a certificate for localhost
+#	      signed by the CA in ->ca_file
+#	port  a port (default: a free one)
+sub mongo_start
+{
+	my (%opts) = @_;
+	my $wants_embedded = $opts{h2} || $opts{tls} || $opts{embedded};
+
+	if ($ENV{MONGODB_URI} && !$wants_embedded)
+	{
+		return bless { uri => $ENV{MONGODB_URI}, external => 1 }, 'PlinthTest::Mongo';
+	}
+	my @args;
+	push @args, '--h2', $opts{h2} if $opts{h2};
+	my $self = bless {
+		args => \@args,
+		port => $opts{port} || 0,
+		embedded => $wants_embedded,
+		tls => $opts{tls} }, 'PlinthTest::Mongo';
+	$self->_certificates if $opts{tls};
+	$self->start;
+	return $self;
+}
+
+# A proxy in front of a MongoDB (an object of mongo_start, or "host:port").
+sub proxy_start
+{
+	my ($target, %opts) = @_;
+	$target = $target->address if ref $target;
+	my $self = bless { target => $target, port => $opts{port} || 0 }, 'PlinthTest::Proxy';
+	$self->start;
+	return $self;
+}
+
+# ---------------------------------------------------------------------------
+# A server in a process of its own, which ends when this one does: it reads
+# its standard input to the end.  It says "port N" first.
+package PlinthTest::Server;
+
+use strict;
+use warnings;
+use IPC::Run;
+use Time::HiRes qw(time);
+
+sub _spawn
+{
+	my ($self, @command) = @_;
+	my ($in, $out, $log) = ('', '', '');
+	$self->{in}  = \$in;
+	$self->{out} = \$out;
+	$self->{log} = $PostgreSQL::Test::Utils::log_path . '/server_' . $$ . '.log';
+	$self->{run} = IPC::Run::start(\@command, '<', \$in, '>', \$out,
+		'2>>', $self->{log}, IPC::Run::timeout(120));
+	$self->{run}->pump until $out =~ /^port (\d+)\n/m || !$self->{run}->pumpable;
+	$out =~ /^port (\d+)\n/m or die "@command did not start; see $self->{log}";
+	$self->{port} = $1;
+
+	# The timeout was for the start only.
+	$self->{run}->{TIMERS} = [];
+	return;
+}
+
+sub port { return $_[0]->{port}; }
+sub address { return '127.0.0.1:' . $_[0]->{port}; }
+
+# Ends it cleanly.
+sub stop
+{
+	my ($self) = @_;
+	$self->_end('TERM');
+	return;
+}
+
+# Ends it with kill -9.
+sub kill9
+{
+	my ($self) = @_;
+	$self->_end('KILL');
+	return;
+}
+
+sub _end
+{
+	my ($self, $signal) = @_;
+	my $run = delete $self->{run} or return;
+	$run->signal($signal);
+	eval { $run->finish; };
+	return;
+}
+
+# Stops it and starts it again on the same port.
+sub restart
+{
+	my ($self) = @_;
+	$self->stop;
+	$self->start;
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($@, $?);
+	$self->_end('KILL') if $self->{run};
+	return;
+}
+
+# ---------------------------------------------------------------------------
+package PlinthTest::Mongo;
+
+use strict;
+use warnings;
+our @ISA = ('PlinthTest::Server');
+
+sub start
+{
+	my ($self) = @_;
+	die "MONGODB_URI names a server that is not ours to start" if $self->{external};
+	local $ENV{PLINTH_MONGO} = 'embedded' if $self->{embedded};
+	$self->_spawn("$ENV{PLINTH_ROOT}/test/servers/mongo.sh", '--stdin',
+		'--port', $self->{port}, @{ $self->{args} });
+	return;
+}
+
+# False when the server is MONGODB_URI's: tests that stop it must be skipped.
+sub controllable { return !$_[0]->{external}; }
+
+sub uri
+{
+	my ($self) = @_;
+	return $self->{uri} if $self->{external};
+	return "mongodb://localhost:$self->{port}/?tls=true" if $self->{tls};
+	return 'mongodb://' . $self->address . '/';
+}
+
+# As uri, with what PyMongo needs to trust a TLS server of ours.
+sub client_uri
+{
+	my ($self) = @_;
+	return $self->uri . ($self->{tls} ? '&tlsCAFile=' . $self->ca_file : '');
+}
+
+sub address
+{
+	my ($self) = @_;
+	return $self->SUPER::address unless $self->{external};
+	$self->{uri} =~ m{^mongodb://(?:[^@/]*@)?([^,/?]+)} or return undef;
+	my $host = $1;
+	return $host =~ /:\d+$/ ? $host : "$host:27017";
+}
+
+# Documents of a collection: see PlinthTest::mongo_docs.
+sub docs
+{
+	my ($self, $db, $coll) = @_;
+	return PlinthTest::mongo_docs($self->client_uri, $db, $coll);
+}
+
+sub count
+{
+	my ($self, $db, $coll) = @_;
+	return $self->eval('client[' . PlinthTest::py($db) . '][' . PlinthTest::py($coll) . '].count_documents({})');
+}
+
+# See PlinthTest::mongo_eval.
+sub eval
+{
+	my ($self, $code, %opts) = @_;
+	return PlinthTest::mongo_eval($self->client_uri, $code, %opts);
+}
+
+sub ca_file { return $_[0]->{ca_file}; }
+
+# A CA and a certificate for localhost.
+sub _certificates
+{
+	my ($self) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my @run = (
+		"openssl req -x509 -newkey rsa:2048 -nodes -days 3 -subj '/CN=plinth test CA' -keyout ca.key -out ca.pem",
+		"openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
+		"printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > ext",
+		"openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -extfile ext -out server.pem");
+	foreach my $command (@run)
+	{
+		system("cd $dir && $command 2>>openssl.log") == 0 or die "failed: $command";
+	}
+	push @{ $self->{args} }, '--tls-cert', "$dir/server.pem", '--tls-key', "$dir/server.key";
+	$self->{ca_file} = "$dir/ca.pem";
+	return;
+}
+
+# ---------------------------------------------------------------------------
+# See test/servers/proxy.py for what the commands do.
+package PlinthTest::Proxy;
+
+use strict;
+use warnings;
+use IO::Socket::INET;
+use JSON::PP;
+our @ISA = ('PlinthTest::Server');
+
+sub start
+{
+	my ($self) = @_;
+	my $python = $ENV{PLINTH_PYTHON} || '/usr/bin/python3';
+	$self->_spawn($python, "$ENV{PLINTH_ROOT}/test/servers/proxy.py",
+		'--stdin', '--port', $self->{port}, '--control', 0, $self->{target});
+	($self->{control}) = ${ $self->{out} } =~ /^control (\d+)\n/m;
+	return;
+}
+
+sub uri { return 'mongodb://' . $_[0]->address . '/'; }
+
+# Sends a command, returns its answer.
+sub command
+{
+	my ($self, $command) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{control})
+	  or die "proxy: $!";
+	print $socket "$command\n";
+	$socket->flush;
+	my $answer = <$socket>;
+	die "proxy closed its control connection at \"$command\"" unless defined $answer;
+	chomp $answer;
+	die "proxy: $answer" if $answer =~ /^error/;
+	$answer =~ s/^ok ?//;
+	return $answer;
+}
+
+sub pass      { return $_[0]->command('pass'); }
+sub cut       { return $_[0]->command('cut'); }
+sub refuse    { return $_[0]->command('refuse'); }
+sub blackhole { return $_[0]->command('blackhole'); }
+sub delay     { return $_[0]->command("delay $_[1]"); }
+sub cut_request { return $_[0]->command("cut-request $_[1]"); }
+sub cut_reply { return $_[0]->command("cut-reply $_[1]"); }
+sub hold      { return $_[0]->command('hold'); }
+sub release   { return $_[0]->command('release'); }
+sub stats     { return JSON::PP->new->decode($_[0]->command('stats')); }
+
+1;
