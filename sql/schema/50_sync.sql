@@ -29,6 +29,10 @@ CREATE TABLE plinth.sync_states (
     blocked_hint text,
     blocked_at   timestamptz,
     shape        text,                           -- what the table looked like when its rows were last sent whole
+    columns_seen jsonb,                          -- attnum -> name then, to follow renamed columns
+    leaves       oid[],                          -- partitions then
+    key_attnums  smallint[],                     -- of key_columns; known once the engine has seen the mapping
+    adopting     boolean NOT NULL DEFAULT false, -- take the fence over, whoever owned it
     prepared     boolean NOT NULL DEFAULT false, -- the collection was looked at, and the fence stands
     fence_lsn    pg_lsn,                         -- the last fence that MongoDB acknowledged
     fence_epoch  bigint NOT NULL DEFAULT 1,
@@ -56,11 +60,13 @@ CREATE TABLE plinth.sync_dirty (
     key          text NOT NULL,                  -- the key's text values as an array literal
     due_at       timestamptz NOT NULL DEFAULT '-infinity',
     zombie_stage smallint NOT NULL DEFAULT 0,    -- 0: owed; 1, 2, 3: to be written once more, see docs/sync.md
-    sent_at      timestamptz,                    -- set before it is sent
+    sent_at      timestamptz,                    -- set before it is sent; NULL again by a new mark
+    suspect      boolean NOT NULL DEFAULT false, -- an earlier write of it may still land
     attempts     integer NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX sync_dirty_key_idx ON plinth.sync_dirty (mapping_id, md5(key));
 CREATE INDEX sync_dirty_due_idx ON plinth.sync_dirty (mapping_id, due_at);
+CREATE INDEX sync_dirty_owed_idx ON plinth.sync_dirty (mapping_id) WHERE zombie_stage = 0;
 
 CREATE TABLE plinth.sync_dead_letters (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -123,6 +123,7 @@ typedef struct PlinthSyncMark
 	TransactionId xid;
 	uint32 keylen;
 	uint8 kind;
+	uint8 lane;					/* which lane it goes to */
 } PlinthSyncMark;
 
 /* Decoder: makes the segment and publishes it; once. */
@@ -266,7 +267,6 @@ typedef struct PlinthDirtyKey
 	uint32 hash;
 	dlist_node node;			/* in owed, or in acked, oldest lsn first */
 	XLogRecPtr lsn;				/* of the first mark not acknowledged */
-	XLogRecPtr remark_lsn;		/* first mark since it was read, or 0 */
 	TransactionId xid;			/* of the last mark */
 	TimestampTz seen_at;
 	uint16 attempts;
@@ -331,10 +331,10 @@ typedef struct PlinthLaneMapping
 	PlinthDirtySet dirty;
 	List *tasks;				/* PlinthSyncTask *, in order */
 	MemoryContext tasks_context;
-	int64 stored;				/* rows in sync_dirty with stage 0, as far as known */
-	int64 stored_zombies;
-	TimestampTz stored_due;		/* earliest due_at; 0: none */
-	int64 dead;					/* rows in sync_dead_letters */
+	bool stored_owed;			/* rows with stage 0 are in sync_dirty */
+	bool stored_any;			/* rows of any stage are */
+	TimestampTz stored_due;		/* the earliest due_at among them */
+	bool dead;					/* rows are in sync_dead_letters */
 	bool verified_fence;		/* since the last connect */
 	PlinthMongoFence fence;		/* as MongoDB last told or acknowledged */
 	bool fence_due;				/* something was acknowledged since */
