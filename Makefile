@@ -25,7 +25,9 @@ LIBS_PC      = $(shell $(PKG_CONFIG) --exists libmongoc-1.0 && echo libmongoc-1.
 WERROR      ?= -Werror
 PG_CFLAGS    = -Wall -Wextra $(WERROR) -Wshadow -Wmissing-prototypes \
                -Wno-unused-parameter -Wno-sign-compare -fvisibility=hidden
-PG_CPPFLAGS  = -Isrc $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(LIBS_PC)))
+# 15 leaves PGDLLEXPORT empty, which hides even the functions that it marks.
+PG_CPPFLAGS  = -Isrc '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
+               $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(LIBS_PC)))
 SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs $(LIBS_PC)) -lpthread -lresolv
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -40,7 +42,7 @@ SQL_PARTS = $(sort $(wildcard sql/schema/*.sql)) $(sort $(wildcard sql/functions
 
 build/plinth--$(EXTVERSION).sql: $(SQL_PARTS) plinth.control
 	@mkdir -p build
-	{ echo '\echo Use "CREATE EXTENSION plinth" to load this file. \quit'; \
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION plinth" to load this file. \quit'; \
 	  cat $(SQL_PARTS); \
 	  echo "NOTIFY pgrst, 'reload schema';"; } > $@
 

@@ -31,6 +31,7 @@ _PG_init(void)
 								"restart the server.")));
 
 	plinth_base_settings_init();
+	plinth_base_statement_init();
 	plinth_base_xact_init();
 	plinth_base_database_init();
 	plinth_base_context_init();

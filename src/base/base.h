@@ -32,7 +32,7 @@
  */
 extern char *plinth_setting_root_key_file;
 extern int plinth_setting_max_databases;
-extern int plinth_setting_max_workers; /* per-database workers, all databases together */
+extern int plinth_setting_max_workers;          /* per-database workers, all databases together */
 extern int plinth_setting_worker_restart_delay; /* ms */
 
 extern char *plinth_setting_role_anon;
@@ -41,21 +41,21 @@ extern char *plinth_setting_trusted_authenticators;
 extern char *plinth_setting_trusted_proxies;
 
 extern int plinth_setting_argon2_memory; /* KiB */
-extern int plinth_setting_argon2_ops;	 /* passes */
+extern int plinth_setting_argon2_ops;    /* passes */
 extern int plinth_setting_password_max_concurrent;
 extern int plinth_setting_password_min_length;
-extern int plinth_setting_session_lifetime;		/* s */
+extern int plinth_setting_session_lifetime;     /* s */
 extern int plinth_setting_session_idle_timeout; /* s */
 
-extern int plinth_setting_sync_memory;		/* KiB, decoder and each lane */
-extern int plinth_setting_sync_batch_rows;	/* documents a write command */
-extern int plinth_setting_sync_batch_bytes; /* KiB a write command */
-extern int plinth_setting_sync_timeout;		/* ms, maxTimeMS and socket timeout */
-extern int plinth_setting_sync_connect_timeout; /* ms */
-extern int plinth_setting_sync_retry_max;		/* ms, the longest backoff */
-extern int plinth_setting_sync_zombie_window;	/* ms */
+extern int plinth_setting_sync_memory;              /* KiB, decoder and each lane */
+extern int plinth_setting_sync_batch_rows;          /* documents a write command */
+extern int plinth_setting_sync_batch_bytes;         /* KiB a write command */
+extern int plinth_setting_sync_timeout;             /* ms, maxTimeMS and socket timeout */
+extern int plinth_setting_sync_connect_timeout;     /* ms */
+extern int plinth_setting_sync_retry_max;           /* ms, the longest backoff */
+extern int plinth_setting_sync_zombie_window;       /* ms */
 extern int plinth_setting_sync_checkpoint_interval; /* ms between two fences */
-extern int plinth_setting_sync_lock_timeout;		/* ms, reading rows */
+extern int plinth_setting_sync_lock_timeout;        /* ms, reading rows */
 
 /* Defines every setting; called first in _PG_init. */
 extern void plinth_base_settings_init(void);
@@ -66,12 +66,12 @@ extern void plinth_base_settings_init(void);
  */
 typedef struct PlinthShmemPart
 {
-	const char *name;			/* static; also the name of its LWLock tranche */
-	Size (*size)(void);			/* evaluated in shmem_request_hook: settings are known */
-	void (*init)(void *ptr);	/* fills new memory; runs again after a crash restart */
-	void **pointer;				/* set in every process before it may be used */
-	int lwlocks;				/* how many LWLocks the part needs */
-	LWLockPadded **locks;		/* where their array goes; NULL when lwlocks is 0 */
+	const char *name;        /* static; also the name of its LWLock tranche */
+	Size (*size)(void);      /* evaluated in shmem_request_hook: settings are known */
+	void (*init)(void *ptr); /* fills new memory; runs again after a crash restart */
+	void **pointer;          /* set in every process before it may be used */
+	int lwlocks;             /* how many LWLocks the part needs */
+	LWLockPadded **locks;    /* where their array goes; NULL when lwlocks is 0 */
 } PlinthShmemPart;
 
 /* Declares a part; only from _PG_init.  The struct must be static. */
@@ -88,16 +88,19 @@ extern void plinth_base_shmem_init(void);
  */
 typedef enum PlinthGeneration
 {
-	PLINTH_GEN_EXTENSION,		/* created, dropped or updated */
-	PLINTH_GEN_SYNC,			/* sync mappings, tasks, server options */
-	PLINTH_GEN_SESSION,			/* sessions revoked or changed */
-	PLINTH_GEN_IDENTITY,		/* users, roles and permissions */
+	PLINTH_GEN_EXTENSION, /* created, dropped or updated */
+	PLINTH_GEN_SYNC,      /* sync mappings, tasks, server options */
+	PLINTH_GEN_SESSION,   /* sessions revoked or changed */
+	PLINTH_GEN_IDENTITY,  /* users, roles and permissions */
 	PLINTH_GEN_LIMITS,
 	PLINTH_GEN_CACHE,
 	PLINTH_GEN_LAST = PLINTH_GEN_CACHE
 } PlinthGeneration;
 
-/* The generation of something in a database; 0 where the database has no entry yet. */
+/*
+ * The generation of something in a database; 0 where the database has no
+ * entry yet, so that nothing read under 0 may be kept.
+ */
 extern uint64 plinth_base_generation(Oid database, PlinthGeneration which);
 
 /*
@@ -108,7 +111,7 @@ extern uint64 plinth_base_generation(Oid database, PlinthGeneration which);
  */
 extern void plinth_base_generation_touch(PlinthGeneration which);
 
-/* Moves a generation at once. */
+/* Moves a generation at once; warns when there is no entry and no place for one. */
 extern void plinth_base_generation_bump(Oid database, PlinthGeneration which);
 
 /* A room that keeps its own shared memory by database is told when one goes. */
@@ -128,7 +131,7 @@ typedef struct PlinthXactAction
 	 * publish: after commit, rows are visible; must not ERROR.
 	 * discard: the (sub)transaction rolled back; must not ERROR.  May be NULL.
 	 * shared: the action publishes to shared memory, so PREPARE TRANSACTION is
-	 * refused while it is pending.
+	 * refused while it is pending.  Others are discarded at PREPARE.
 	 */
 	const char *name;
 	void (*reserve)(void *arg);
@@ -144,13 +147,15 @@ typedef struct PlinthXactAction
  */
 extern void plinth_base_xact_add(const PlinthXactAction *action, void *arg);
 
-/* As above, unless the same action with the same arg is pending already in this or an outer subtransaction. */
+/* As above, unless the same action with the same arg is pending already. */
 extern void plinth_base_xact_add_once(const PlinthXactAction *action, void *arg);
 
 /*
  * Called after every commit (publish) or abort of a top-level transaction of
  * this backend; for what must look at each transaction, such as waking the
- * decoder.  wrote: the transaction had an xid.  Must not ERROR.
+ * decoder.  wrote: the transaction had an xid.  PREPARE counts as not
+ * committed, and COMMIT PREPARED as a commit that wrote nothing.  Must not
+ * ERROR.
  */
 typedef void (*PlinthXactEnd)(bool committed, bool wrote);
 extern void plinth_base_xact_on_end(PlinthXactEnd callback);
@@ -166,7 +171,7 @@ typedef struct PlinthPlan
 	const char *sql;
 	int nargs;
 	Oid argtypes[PLINTH_PLAN_MAX_ARGS];
-	SPIPlanPtr plan;			/* NULL until first used; kept for the backend's life */
+	SPIPlanPtr plan; /* NULL until first used; kept for the backend's life */
 } PlinthPlan;
 
 /*
@@ -187,8 +192,8 @@ extern Oid plinth_base_schema_oid(void);
 extern Oid plinth_base_owner_oid(void);
 
 /*
- * Run something as plinth_owner with a safe search_path, in a restricted
- * security context; ends by itself when the (sub)transaction aborts.
+ * Run something as plinth_owner with a safe search_path, where roles cannot be
+ * switched; ends by itself when the (sub)transaction aborts.
  */
 typedef struct PlinthAsOwner
 {
@@ -199,14 +204,18 @@ typedef struct PlinthAsOwner
 extern void plinth_base_owner_begin(PlinthAsOwner *state);
 extern void plinth_base_owner_end(PlinthAsOwner *state);
 
-/* Hides the running statement from log and pg_stat_activity: it carries a secret. */
+/* Hides the running statement from log and pg_stat_activity: it carries a secret (statement.c). */
 extern void plinth_base_hide_statement(void);
+extern void plinth_base_statement_init(void);
 
 /* -------------------------------------------------------------------------
  * Identifiers and encodings (ids.c, base64url.c): no PostgreSQL types needed
  * -------------------------------------------------------------------------
  */
 #include "base/ids.h"
+
+/* A new UUID version 7, greater than the last of this backend (idsql.c). */
+extern void plinth_base_make_uuid_v7(pg_uuid_t *uuid);
 
 /* -------------------------------------------------------------------------
  * Request context (context.c): who is calling, as this extension verified it.
@@ -222,11 +231,11 @@ typedef struct PlinthContext
 	pg_uuid_t session_id;
 	bool has_user;
 	bool has_session;
-	int aal;					/* authenticator assurance level: 1, 2 or 3; 0 is anonymous */
-	const char *user_key;		/* the application's own key of the user, or NULL */
-	const char *roles;			/* comma-separated, sorted; "" for none */
-	const char *address;		/* client address as text, or NULL */
-	const char *impersonator;	/* uuid of the admin who acts as the user, or NULL */
+	int aal;                  /* authenticator assurance level: 1, 2 or 3; 0 is anonymous */
+	const char *user_key;     /* the application's own key of the user, or NULL */
+	const char *roles;        /* comma-separated, sorted; "" for none */
+	const char *address;      /* client address as text, or NULL */
+	const char *impersonator; /* uuid of the admin who acts as the user, or NULL */
 } PlinthContext;
 
 /* The context of the running transaction; NULL when none was begun. */
@@ -234,7 +243,9 @@ extern const PlinthContext *plinth_base_context(void);
 
 /*
  * Fixes the context for the rest of the transaction.  Refused (PT403) when
- * another identity was fixed before.  Strings are copied.
+ * another identity (user, session, impersonator) was fixed before, in a
+ * savepoint rolled back since too.  Strings are copied.  Not allowed in a
+ * parallel operation or a security-restricted one.
  */
 extern void plinth_base_context_fix(const PlinthContext *context);
 extern void plinth_base_context_init(void);

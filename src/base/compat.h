@@ -12,4 +12,28 @@
 #error "plinth needs PostgreSQL 15 or later"
 #endif
 
+#include "storage/proc.h"
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* The local transaction id: another in each top-level transaction of a backend. */
+static inline LocalTransactionId
+plinth_compat_lxid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* Forbids RESET of a setting; 15 has no such flag. */
+#if PG_VERSION_NUM >= 160000
+#define PLINTH_GUC_NO_RESET GUC_NO_RESET
+#else
+#define PLINTH_GUC_NO_RESET 0
+#endif
+
 #endif /* PLINTH_COMPAT_H */

@@ -16,7 +16,7 @@
  * base64url without padding (RFC 4648 section 5).  Encoded size of n bytes,
  * without the terminating zero that plinth_base64url_encode adds.
  */
-#define PLINTH_BASE64URL_LENGTH(n) (((n) * 4 + 2) / 3)
+#define PLINTH_BASE64URL_LENGTH(n) (((n) *4 + 2) / 3)
 extern void plinth_base64url_encode(const uint8_t *src, size_t len, char *dst);
 
 /*

@@ -1,0 +1,297 @@
+/*
+ * context.c
+ *		The request context: who is calling, as this extension verified it.
+ *
+ * The truth is a stack of records in this backend's memory.  Fixing a context
+ * pushes a record; the end of the transaction, or the rollback of the
+ * subtransaction that pushed it, takes it away.  No SQL reaches it.
+ *
+ * Parallel workers need it too, and PostgreSQL hands them settings.  So each
+ * record also stands, as text, in the setting plinth.context, and a worker (and
+ * only a worker) reads it from there.  Nobody else can write the setting: its
+ * check hook accepts just the pointer that plinth_base_context_fix passes at
+ * that moment, and, in a worker that is being started, what its leader sends.
+ * RESET asks no check hook, so the assign hook refuses it while a context is
+ * fixed; RESET ALL and DISCARD ALL leave the setting alone (GUC_NO_RESET_ALL).
+ *
+ * The identity that was fixed first is remembered for the whole transaction,
+ * beyond the rollback of its savepoint, and no other is accepted in it.
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "base/base.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#define CONTEXT_NAME "plinth.context"
+
+typedef struct ContextRecord
+{
+	PlinthContext context;
+	struct ContextRecord *outer;
+} ContextRecord;
+
+/* The records of the running transaction, innermost first; in TopTransactionContext. */
+static ContextRecord *current = NULL;
+
+/* Who was fixed in which transaction. */
+static LocalTransactionId bound_lxid = InvalidLocalTransactionId;
+static pg_uuid_t bound_user;
+static pg_uuid_t bound_session;
+static bool bound_has_user;
+static bool bound_has_session;
+static char bound_impersonator[64];
+
+/* The setting, what may be assigned to it now, and a worker's reading of it. */
+static char *context_setting = NULL;
+static const char *staged = NULL;
+static MemoryContext worker_memory = NULL;
+static PlinthContext *worker_context = NULL;
+static bool worker_parsed = false;
+
+static bool
+check_context(char **newval, void **extra, GucSource source)
+{
+	if (source == PGC_S_DEFAULT && **newval == '\0')
+		return true;
+	if (source == PGC_S_SESSION && InitializingParallelWorker)
+		return true;
+	if (source == PGC_S_SESSION && staged != NULL && strcmp(*newval, staged) == 0)
+		return true;
+
+	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
+	GUC_check_errmsg("setting \"%s\" cannot be set", CONTEXT_NAME);
+	GUC_check_errhint("A request context is begun by plinth.context_begin.");
+	return false;
+}
+
+/*
+ * At the end of a transaction or a rollback the record is gone before
+ * PostgreSQL restores the setting, so only RESET comes here with a record
+ * and without a value.
+ */
+static void
+assign_context(const char *newval, void *extra)
+{
+	if (current != NULL && *newval == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("setting \"%s\" cannot be reset", CONTEXT_NAME),
+						errdetail("A request context lasts until the end of its transaction.")));
+	worker_parsed = false;
+}
+
+void
+plinth_base_context_init(void)
+{
+	DefineCustomStringVariable(CONTEXT_NAME, "Who is calling, as plinth verified it.",
+							   "Only plinth itself can set it.", &context_setting, "", PGC_SUSET,
+							   GUC_NO_RESET_ALL | GUC_NO_SHOW_ALL | GUC_SUPERUSER_ONLY |
+								   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | PLINTH_GUC_NO_RESET,
+							   check_context, assign_context, NULL);
+}
+
+/* A field as its length, a colon and its bytes; "~" for NULL. */
+static void
+put_field(StringInfo out, const char *value)
+{
+	if (value == NULL)
+		appendStringInfoChar(out, '~');
+	else
+		appendStringInfo(out, "%zu:%s", strlen(value), value);
+}
+
+static char *
+take_field(const char **in)
+{
+	char *end;
+	unsigned long len;
+	char *value;
+
+	if (**in == '~')
+	{
+		(*in)++;
+		return NULL;
+	}
+	len = strtoul(*in, &end, 10);
+	if (*end != ':' || strlen(end + 1) < len)
+		elog(ERROR, "malformed request context");
+	value = pnstrdup(end + 1, len);
+	*in = end + 1 + len;
+	return value;
+}
+
+static char *
+encode_context(const PlinthContext *context)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	put_field(&out,
+			  context->has_user
+				  ? DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&context->user_id)))
+				  : NULL);
+	put_field(&out, context->has_session ? DatumGetCString(DirectFunctionCall1(
+											   uuid_out, UUIDPGetDatum(&context->session_id)))
+										 : NULL);
+	put_field(&out, psprintf("%d", context->aal));
+	put_field(&out, context->user_key);
+	put_field(&out, context->roles);
+	put_field(&out, context->address);
+	put_field(&out, context->impersonator);
+	return out.data;
+}
+
+static bool
+take_uuid(const char **in, pg_uuid_t *uuid)
+{
+	char *text = take_field(in);
+
+	if (text == NULL)
+		return false;
+	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
+	return true;
+}
+
+static PlinthContext *
+decode_context(const char *in)
+{
+	PlinthContext *context = palloc0(sizeof(PlinthContext));
+
+	context->has_user = take_uuid(&in, &context->user_id);
+	context->has_session = take_uuid(&in, &context->session_id);
+	context->aal = atoi(take_field(&in));
+	context->user_key = take_field(&in);
+	context->roles = take_field(&in);
+	context->address = take_field(&in);
+	context->impersonator = take_field(&in);
+	return context;
+}
+
+/* What the leader's context is, read once. */
+static const PlinthContext *
+leaders_context(void)
+{
+	if (!worker_parsed)
+	{
+		MemoryContext old;
+
+		if (worker_memory == NULL)
+			worker_memory =
+				AllocSetContextCreate(TopMemoryContext, "plinth context", ALLOCSET_SMALL_SIZES);
+		worker_context = NULL;
+		MemoryContextReset(worker_memory);
+		old = MemoryContextSwitchTo(worker_memory);
+		if (context_setting != NULL && *context_setting != '\0')
+			worker_context = decode_context(context_setting);
+		MemoryContextSwitchTo(old);
+		worker_parsed = true;
+	}
+	return worker_context;
+}
+
+const PlinthContext *
+plinth_base_context(void)
+{
+	if (IsParallelWorker())
+		return leaders_context();
+	return current != NULL ? &current->context : NULL;
+}
+
+static void
+drop_record(void *arg)
+{
+	current = ((ContextRecord *) arg)->outer;
+}
+
+static const PlinthXactAction context_action = {
+	.name = "request context",
+	.reserve = NULL,
+	.publish = drop_record,
+	.discard = drop_record,
+	.shared = false,
+};
+
+/* Refuses another identity than the one that this transaction has seen. */
+static void
+bind_identity(const PlinthContext *context)
+{
+	const char *impersonator = context->impersonator ? context->impersonator : "";
+
+	if (bound_lxid == plinth_compat_lxid())
+	{
+		if (bound_has_user == context->has_user && bound_has_session == context->has_session &&
+			(!bound_has_user || memcmp(&bound_user, &context->user_id, sizeof(pg_uuid_t)) == 0) &&
+			(!bound_has_session ||
+			 memcmp(&bound_session, &context->session_id, sizeof(pg_uuid_t)) == 0) &&
+			strcmp(bound_impersonator, impersonator) == 0)
+			return;
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
+						errmsg("another request context was begun in this transaction"),
+						errhint("Begin each request in a transaction of its own.")));
+	}
+
+	if (strlen(impersonator) >= sizeof(bound_impersonator))
+		elog(ERROR, "impersonator is too long");
+	bound_user = context->user_id;
+	bound_session = context->session_id;
+	bound_has_user = context->has_user;
+	bound_has_session = context->has_session;
+	strcpy(bound_impersonator, impersonator);
+	bound_lxid = plinth_compat_lxid();
+}
+
+static const char *
+copy_string(const char *value)
+{
+	return value ? MemoryContextStrdup(TopTransactionContext, value) : NULL;
+}
+
+void
+plinth_base_context_fix(const PlinthContext *context)
+{
+	ContextRecord *record;
+	char *encoded;
+
+	if (IsInParallelMode() || InSecurityRestrictedOperation())
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+						errmsg("cannot begin a request context in a parallel or "
+							   "security-restricted operation")));
+
+	encoded = encode_context(context);
+	bind_identity(context);
+
+	record = MemoryContextAllocZero(TopTransactionContext, sizeof(ContextRecord));
+	record->context = *context;
+	record->context.user_key = copy_string(context->user_key);
+	record->context.roles = copy_string(context->roles ? context->roles : "");
+	record->context.address = copy_string(context->address);
+	record->context.impersonator = copy_string(context->impersonator);
+	record->outer = current;
+
+	staged = encoded;
+	PG_TRY ()
+		;
+	{
+		(void) set_config_option(CONTEXT_NAME, encoded, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, ERROR, false);
+	}
+	PG_FINALLY ()
+		;
+	{
+		staged = NULL;
+	}
+	PG_END_TRY();
+
+	plinth_base_xact_add(&context_action, record);
+	current = record;
+
+	if (MyBackendType == B_BACKEND && !IsTransactionBlock() && !IsSubTransaction())
+		ereport(WARNING, (errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+						  errmsg("the request context ends with this statement"),
+						  errhint("Begin it in a transaction block.")));
+	pfree(encoded);
+}

@@ -1,0 +1,16 @@
+/*
+ * internal.h
+ *		What the files of room base share among themselves.
+ */
+#ifndef PLINTH_BASE_INTERNAL_H
+#define PLINTH_BASE_INTERNAL_H
+
+#include "utils/guc.h"
+
+/* address.c: check hook of plinth.trusted_proxies. */
+extern bool plinth_base_check_networks(char **newval, void **extra, GucSource source);
+
+/* address.c: check hook of settings that list names. */
+extern bool plinth_base_check_name_list(char **newval, void **extra, GucSource source);
+
+#endif /* PLINTH_BASE_INTERNAL_H */

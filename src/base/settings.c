@@ -1,0 +1,157 @@
+/*
+ * settings.c
+ *		Every plinth.* setting of every room, in two tables.
+ *
+ * Settings that guard something (costs of a password hash, trusted peers,
+ * bounds of memory) are SIGHUP or POSTMASTER, so that no session can lower
+ * them for itself; there is none that an ordinary user may set.  The one
+ * setting that is no setting, plinth.context, is defined in context.c.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "base/base.h"
+#include "base/internal.h"
+#include "utils/guc.h"
+
+char *plinth_setting_root_key_file;
+int plinth_setting_max_databases;
+int plinth_setting_max_workers;
+int plinth_setting_worker_restart_delay;
+
+char *plinth_setting_role_anon;
+char *plinth_setting_role_authenticated;
+char *plinth_setting_trusted_authenticators;
+char *plinth_setting_trusted_proxies;
+
+int plinth_setting_argon2_memory;
+int plinth_setting_argon2_ops;
+int plinth_setting_password_max_concurrent;
+int plinth_setting_password_min_length;
+int plinth_setting_session_lifetime;
+int plinth_setting_session_idle_timeout;
+
+int plinth_setting_sync_memory;
+int plinth_setting_sync_batch_rows;
+int plinth_setting_sync_batch_bytes;
+int plinth_setting_sync_timeout;
+int plinth_setting_sync_connect_timeout;
+int plinth_setting_sync_retry_max;
+int plinth_setting_sync_zombie_window;
+int plinth_setting_sync_checkpoint_interval;
+int plinth_setting_sync_lock_timeout;
+
+typedef struct IntSetting
+{
+	const char *name;
+	const char *description;
+	int *variable;
+	int boot;
+	int min;
+	int max;
+	GucContext context;
+	int flags;
+} IntSetting;
+
+typedef struct StringSetting
+{
+	const char *name;
+	const char *description;
+	char **variable;
+	const char *boot;
+	GucContext context;
+	int flags;
+	GucStringCheckHook check;
+} StringSetting;
+
+static const IntSetting int_settings[] = {
+	{"plinth.max_databases", "Most databases of this server that may use the extension.",
+	 &plinth_setting_max_databases, 64, 1, 10000, PGC_POSTMASTER, 0},
+	{"plinth.max_workers", "Most per-database workers, all databases together.",
+	 &plinth_setting_max_workers, 32, 1, 1000, PGC_POSTMASTER, 0},
+	{"plinth.worker_restart_delay", "Time before a worker that failed is started again.",
+	 &plinth_setting_worker_restart_delay, 1000, 10, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+
+	{"plinth.argon2_memory", "Memory that hashing one password takes.",
+	 &plinth_setting_argon2_memory, 65536, 8192, 1048576, PGC_SIGHUP, GUC_UNIT_KB},
+	{"plinth.argon2_ops", "Passes over that memory when hashing a password.",
+	 &plinth_setting_argon2_ops, 2, 1, 64, PGC_SIGHUP, 0},
+	{"plinth.password_max_concurrent", "Most passwords that are hashed at the same time.",
+	 &plinth_setting_password_max_concurrent, 4, 1, 1024, PGC_POSTMASTER, 0},
+	{"plinth.password_min_length", "Fewest characters of a new password.",
+	 &plinth_setting_password_min_length, 8, 1, 1024, PGC_SIGHUP, 0},
+	{"plinth.session_lifetime", "Time after which a session ends, used or not.",
+	 &plinth_setting_session_lifetime, 30 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+	{"plinth.session_idle_timeout", "Time without use after which a session ends.",
+	 &plinth_setting_session_idle_timeout, 7 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+
+	{"plinth.sync_memory", "Memory of a database's decoder, and of each lane.",
+	 &plinth_setting_sync_memory, 65536, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+	{"plinth.sync_batch_rows", "Most documents in one write command.",
+	 &plinth_setting_sync_batch_rows, 1000, 1, 100000, PGC_SIGHUP, 0},
+	{"plinth.sync_batch_bytes", "Size of a write command above which no document is added.",
+	 &plinth_setting_sync_batch_bytes, 4096, 1, 32768, PGC_SIGHUP, GUC_UNIT_KB},
+	{"plinth.sync_timeout", "Time a command may take in MongoDB, and on its way.",
+	 &plinth_setting_sync_timeout, 30000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_connect_timeout", "Time that connecting to MongoDB may take.",
+	 &plinth_setting_sync_connect_timeout, 5000, 100, 600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_retry_max", "Longest time between two tries.", &plinth_setting_sync_retry_max,
+	 60000, 100, 86400000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_zombie_window",
+	 "Time after which the keys of a write whose outcome is unknown are written again.",
+	 &plinth_setting_sync_zombie_window, 60000, 100, 86400000 / 100, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_checkpoint_interval", "Time between two fences in a collection.",
+	 &plinth_setting_sync_checkpoint_interval, 1000, 10, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_lock_timeout", "Time to wait for a table's lock before others go first.",
+	 &plinth_setting_sync_lock_timeout, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+};
+
+static bool check_role_name(char **newval, void **extra, GucSource source);
+
+static const StringSetting string_settings[] = {
+	{"plinth.root_key_file", "File that holds the root key.", &plinth_setting_root_key_file, "",
+	 PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL},
+	{"plinth.role_anon", "Role of a request without an identity.", &plinth_setting_role_anon,
+	 "anon", PGC_SIGHUP, 0, check_role_name},
+	{"plinth.role_authenticated", "Role of a request with an identity.",
+	 &plinth_setting_role_authenticated, "authenticated", PGC_SIGHUP, 0, check_role_name},
+	{"plinth.trusted_authenticators",
+	 "Login roles whose request.jwt.claims are believed, separated by commas.",
+	 &plinth_setting_trusted_authenticators, "", PGC_SIGHUP, GUC_LIST_INPUT,
+	 plinth_base_check_name_list},
+	{"plinth.trusted_proxies",
+	 "Addresses and networks whose forwarded headers are believed, separated by commas.",
+	 &plinth_setting_trusted_proxies, "", PGC_SIGHUP, GUC_LIST_INPUT, plinth_base_check_networks},
+};
+
+static bool
+check_role_name(char **newval, void **extra, GucSource source)
+{
+	size_t len = strlen(*newval);
+
+	if (len > 0 && len < NAMEDATALEN)
+		return true;
+	GUC_check_errdetail("A role name has 1 to %d bytes.", NAMEDATALEN - 1);
+	return false;
+}
+
+void
+plinth_base_settings_init(void)
+{
+	for (int i = 0; i < lengthof(int_settings); i++)
+	{
+		const IntSetting *s = &int_settings[i];
+
+		DefineCustomIntVariable(s->name, s->description, NULL, s->variable, s->boot, s->min, s->max,
+								s->context, s->flags, NULL, NULL, NULL);
+	}
+	for (int i = 0; i < lengthof(string_settings); i++)
+	{
+		const StringSetting *s = &string_settings[i];
+
+		DefineCustomStringVariable(s->name, s->description, NULL, s->variable, s->boot, s->context,
+								   s->flags, s->check, NULL, NULL);
+	}
+	MarkGUCPrefixReserved("plinth");
+}

@@ -1,0 +1,38 @@
+/*
+ * spi.c
+ *		Plans that are prepared once a backend and kept.
+ *
+ * Names in the SQL must be qualified: a plan is made again when the
+ * search_path it was made under changes, and must then mean the same.
+ */
+#include "postgres.h"
+
+#include "base/base.h"
+
+int
+plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *nulls, bool read_only,
+						int expect)
+{
+	int rc;
+
+	Assert(plan->nargs <= PLINTH_PLAN_MAX_ARGS);
+	if (plan->plan == NULL)
+	{
+		SPIPlanPtr prepared = SPI_prepare(plan->sql, plan->nargs, plan->argtypes);
+
+		if (prepared == NULL)
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+							errmsg("could not prepare a statement of plinth: %s",
+								   SPI_result_code_string(SPI_result))));
+		if (SPI_keepplan(prepared) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not keep a plan of plinth")));
+		plan->plan = prepared;
+	}
+
+	rc = SPI_execute_plan(plan->plan, values, nulls, read_only, 0);
+	if (rc < 0 || (expect != 0 && rc != expect))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("a statement of plinth returned %s", SPI_result_code_string(rc))));
+	return rc;
+}
