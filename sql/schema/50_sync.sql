@@ -32,13 +32,15 @@ CREATE TABLE plinth.sync_states (
     columns_seen jsonb,                          -- attnum -> name then, to follow renamed columns
     leaves       oid[],                          -- partitions then
     key_attnums  smallint[],                     -- of key_columns; known once the engine has seen the mapping
-    adopting     boolean NOT NULL DEFAULT false, -- take the fence over, whoever owned it
+    adopting     boolean NOT NULL DEFAULT false, -- take the fence over, whoever owned it: sync_adopt
     prepared     boolean NOT NULL DEFAULT false, -- the collection was looked at, and the fence stands
     fence_lsn    pg_lsn,                         -- the last fence that MongoDB acknowledged
     fence_epoch  bigint NOT NULL DEFAULT 1,
     fence_timeline integer,
-    slot_generation bigint
+    slot_generation bigint,
+    resyncing    boolean NOT NULL DEFAULT false  -- take a fence of ours, wherever it stands: sync_resync
 );
+COMMENT ON TABLE plinth.sync_states IS 'How far each mapping is, and what stopped it.';
 
 -- Snapshots and sweeps that are not finished.
 CREATE TABLE plinth.sync_tasks (
@@ -52,6 +54,7 @@ CREATE TABLE plinth.sync_tasks (
     total        bigint NOT NULL DEFAULT 0,
     created_at   timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE plinth.sync_tasks IS 'Snapshots and sweeps that are not finished.';
 CREATE INDEX sync_tasks_mapping_id_idx ON plinth.sync_tasks (mapping_id);
 
 -- Keys whose document must be written (again).
@@ -64,6 +67,7 @@ CREATE TABLE plinth.sync_dirty (
     suspect      boolean NOT NULL DEFAULT false, -- an earlier write of it may still land
     attempts     integer NOT NULL DEFAULT 0
 );
+COMMENT ON TABLE plinth.sync_dirty IS 'Keys whose documents must be written, where that could not be done at once.';
 CREATE UNIQUE INDEX sync_dirty_key_idx ON plinth.sync_dirty (mapping_id, md5(key));
 CREATE INDEX sync_dirty_due_idx ON plinth.sync_dirty (mapping_id, due_at);
 CREATE INDEX sync_dirty_owed_idx ON plinth.sync_dirty (mapping_id) WHERE zombie_stage = 0;
@@ -78,6 +82,7 @@ CREATE TABLE plinth.sync_dead_letters (
     attempts     integer NOT NULL DEFAULT 1,
     failed_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE plinth.sync_dead_letters IS 'Keys whose documents MongoDB does not take, and why; sync_retry tries again.';
 CREATE UNIQUE INDEX sync_dead_letters_key_idx ON plinth.sync_dead_letters (mapping_id, md5(key));
 
 -- Documents that were there before a mapping with on_existing = keep.
@@ -85,4 +90,42 @@ CREATE TABLE plinth.sync_foreign_ids (
     mapping_id   bigint NOT NULL REFERENCES plinth.sync_mappings ON DELETE CASCADE,
     id           bytea NOT NULL                  -- {"_id": value} as BSON
 );
+COMMENT ON TABLE plinth.sync_foreign_ids IS 'Documents that were there before a mapping with on_existing = keep; never deleted.';
 CREATE UNIQUE INDEX sync_foreign_ids_id_idx ON plinth.sync_foreign_ids (mapping_id, md5(id));
+
+-- Only the mappings are dumped; how far they are is not true of a copy.
+SELECT pg_catalog.pg_extension_config_dump('plinth.sync_mappings', '');
+SELECT pg_catalog.pg_extension_config_dump('plinth.sync_mappings_id_seq', '');
+
+-- Everybody sees what is theirs: of their mappings, or as an administrator.
+ALTER TABLE plinth.sync_mappings OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_mappings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_states OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_states ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_tasks OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_tasks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_dirty OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_dirty ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_dead_letters OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_dead_letters ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_foreign_ids OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_foreign_ids ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY sync_mappings_own ON plinth.sync_mappings FOR SELECT
+    USING (pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('plinth_admin', 'USAGE'));
+CREATE POLICY sync_states_own ON plinth.sync_states FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
+CREATE POLICY sync_tasks_own ON plinth.sync_tasks FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
+CREATE POLICY sync_dirty_own ON plinth.sync_dirty FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
+CREATE POLICY sync_dead_letters_own ON plinth.sync_dead_letters FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
+CREATE POLICY sync_foreign_ids_own ON plinth.sync_foreign_ids FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
+
+REVOKE ALL ON plinth.sync_mappings, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
+    plinth.sync_dead_letters, plinth.sync_foreign_ids FROM PUBLIC;
+-- On purpose to PUBLIC: any role may own a mapping, and the policies say which.
+GRANT SELECT ON plinth.sync_mappings, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
+    plinth.sync_dead_letters, plinth.sync_foreign_ids TO PUBLIC;

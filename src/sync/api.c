@@ -1,0 +1,131 @@
+/*
+ * api.c
+ *		What the functions that people call have in common, and the trigger
+ *		that tells workers of changes.
+ *
+ * Rights are decided for the role that calls (GetUserId(), which in an
+ * application's SECURITY DEFINER function is that function's owner, as for
+ * any other statement); the tables are written as plinth_owner.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "sync/api_int.h"
+
+extern PGDLLEXPORT Datum plinth_sync_touch(PG_FUNCTION_ARGS);
+
+void
+plinth_sync_api_begin(PlinthSyncApi *api)
+{
+	api->context = CurrentMemoryContext;
+	plinth_base_owner_begin(&api->owner);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
+plinth_sync_api_end(PlinthSyncApi *api)
+{
+	SPI_finish();
+	plinth_base_owner_end(&api->owner);
+	MemoryContextSwitchTo(api->context);
+}
+
+bool
+plinth_sync_api_may(Oid role, Oid owner)
+{
+	return has_privs_of_role(role, owner) ||
+		   has_privs_of_role(role, get_role_oid("plinth_admin", false));
+}
+
+void
+plinth_sync_api_require(Oid role, Oid owner, const char *name)
+{
+	if (!plinth_sync_api_may(role, owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for sync mapping \"%s\"", name),
+						errhint("Only its owner and members of plinth_admin may do this.")));
+}
+
+void
+plinth_sync_api_target(const char *name, Oid caller, PlinthSyncTarget *target)
+{
+	static PlinthPlan plan = {"SELECT id, relation::oid, owner::oid, key_columns"
+							  "  FROM plinth.sync_mappings WHERE name = $1 FOR NO KEY UPDATE",
+							  1,
+							  {TEXTOID},
+							  NULL};
+	Datum values[1];
+	HeapTuple tuple;
+	TupleDesc desc;
+	bool isnull;
+
+	values[0] = CStringGetTextDatum(name);
+	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("sync mapping \"%s\" does not exist", name),
+						errhint("SELECT name FROM plinth.sync_mappings; lists yours.")));
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	target->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	target->name = pstrdup(name);
+	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+	target->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+	target->key_columns = DatumGetArrayTypePCopy(SPI_getbinval(tuple, desc, 4, &isnull));
+	plinth_sync_api_require(caller, target->owner, name);
+}
+
+char *
+plinth_sync_api_text(FunctionCallInfo fcinfo, int argument)
+{
+	return PG_ARGISNULL(argument) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argument));
+}
+
+char *
+plinth_sync_api_text_required(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	char *value = plinth_sync_api_text(fcinfo, argument);
+
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name),
+				 errhint("Pass a value for the argument %s.", name)));
+	return value;
+}
+
+void
+plinth_sync_api_settings(void)
+{
+	static const char *const settings[][2] = {{"search_path", "pg_catalog"},
+											  {"DateStyle", "ISO"},
+											  {"IntervalStyle", "postgres"},
+											  {"bytea_output", "hex"},
+											  {"extra_float_digits", "3"}};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Statement trigger on the tables that say what is to be done: a DBA's own
+ * change counts as much as the API's.
+ */
+PG_FUNCTION_INFO_V1(plinth_sync_touch);
+Datum
+plinth_sync_touch(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("plinth._sync_touch must be called as a trigger")));
+	plinth_base_generation_touch(PLINTH_GEN_SYNC);
+	return PointerGetDatum(NULL);
+}
