@@ -1,0 +1,212 @@
+/*
+ * password.c
+ *		Argon2id, and a bound on how many run at the same time.
+ *
+ * One hash takes plinth.argon2_memory and cannot be interrupted, so at most
+ * plinth.password_max_concurrent run in the whole cluster; others wait on a
+ * condition variable, where they can be cancelled.  Nothing between taking
+ * and giving back a place can ERROR; a process that exits there gives it back
+ * on its way out, and one that crashes takes shared memory with it.
+ */
+#include "postgres.h"
+
+#include <sodium.h>
+
+#include "base/base.h"
+#include "crypto/crypto.h"
+#include "crypto/internal.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/spin.h"
+#include "utils/wait_event.h"
+
+#define ARGON2ID_PREFIX "$argon2id$"
+#define ARGON2I_PREFIX "$argon2i$"
+
+/* Costs that a stored string may ask for; libsodium itself would allow 4 TiB. */
+#define MAX_MEMORY_KIB (1024 * 1024)
+#define MAX_PASSES 100
+#define MAX_LANES 64
+
+typedef struct PasswordState
+{
+	slock_t mutex; /* protects running */
+	int running;
+	ConditionVariable freed;
+} PasswordState;
+
+static PasswordState *state = NULL;
+static bool holds_place = false;
+
+static void
+give_place_back(int code, Datum arg)
+{
+	if (!holds_place)
+		return;
+	holds_place = false;
+	SpinLockAcquire(&state->mutex);
+	state->running--;
+	SpinLockRelease(&state->mutex);
+	ConditionVariableSignal(&state->freed);
+}
+
+static bool
+try_place(void)
+{
+	SpinLockAcquire(&state->mutex);
+	if (state->running < plinth_setting_password_max_concurrent)
+	{
+		state->running++;
+		holds_place = true;
+	}
+	SpinLockRelease(&state->mutex);
+	return holds_place;
+}
+
+static void
+take_place(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		before_shmem_exit(give_place_back, (Datum) 0);
+		registered = true;
+	}
+	if (try_place())
+		return;
+	ConditionVariablePrepareToSleep(&state->freed);
+	while (!try_place())
+		ConditionVariableSleep(&state->freed, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+}
+
+static size_t
+memory_bytes(void)
+{
+	return (size_t) plinth_setting_argon2_memory * 1024;
+}
+
+static void
+out_of_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while hashing a password"),
+			 errhint("Lower \"plinth.argon2_memory\" or "
+					 "\"plinth.password_max_concurrent\".")));
+}
+
+char *
+plinth_crypto_password_hash(const char *password, size_t len)
+{
+	char *phc = palloc(crypto_pwhash_STRBYTES);
+	int rc;
+
+	take_place();
+	rc = crypto_pwhash_str_alg(phc, password, len, plinth_setting_argon2_ops, memory_bytes(),
+							   crypto_pwhash_ALG_ARGON2ID13);
+	give_place_back(0, (Datum) 0);
+	if (rc != 0)
+		out_of_memory();
+	return phc;
+}
+
+/* The costs in a PHC string; false when it is none of Argon2. */
+static bool
+read_costs(const char *phc, unsigned *memory, unsigned *passes, unsigned *lanes)
+{
+	int end = 0;
+
+	if (strncmp(phc, ARGON2ID_PREFIX, strlen(ARGON2ID_PREFIX)) == 0)
+		phc += strlen(ARGON2ID_PREFIX);
+	else if (strncmp(phc, ARGON2I_PREFIX, strlen(ARGON2I_PREFIX)) == 0)
+		phc += strlen(ARGON2I_PREFIX);
+	else
+		return false;
+	return sscanf(phc, "v=19$m=%9u,t=%9u,p=%9u$%n", memory, passes, lanes, &end) == 3 && end > 0;
+}
+
+bool
+plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
+{
+	unsigned memory;
+	unsigned passes;
+	unsigned lanes;
+	int rc;
+
+	if (!read_costs(phc, &memory, &passes, &lanes))
+		return false;
+	if (memory > MAX_MEMORY_KIB || passes > MAX_PASSES || lanes > MAX_LANES)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("password hash with costs m=%u,t=%u,p=%u is refused", memory, passes,
+							   lanes),
+						errdetail("At most m=%d,t=%d,p=%d are accepted.", MAX_MEMORY_KIB,
+								  MAX_PASSES, MAX_LANES)));
+	take_place();
+	errno = 0;
+	rc = crypto_pwhash_str_verify(phc, password, len);
+	give_place_back(0, (Datum) 0);
+	if (rc != 0 && errno == ENOMEM)
+		out_of_memory();
+	return rc == 0;
+}
+
+void
+plinth_crypto_password_dummy(const char *password, size_t len)
+{
+	static const uint8 salt[crypto_pwhash_SALTBYTES];
+	uint8 out[PLINTH_HASH_BYTES];
+	int rc;
+
+	take_place();
+	rc = crypto_pwhash(out, sizeof(out), password, len, salt, plinth_setting_argon2_ops,
+					   memory_bytes(), crypto_pwhash_ALG_ARGON2ID13);
+	give_place_back(0, (Datum) 0);
+	sodium_memzero(out, sizeof(out));
+	if (rc != 0)
+		out_of_memory();
+}
+
+bool
+plinth_crypto_password_needs_rehash(const char *phc)
+{
+	unsigned memory;
+	unsigned passes;
+	unsigned lanes;
+
+	return strncmp(phc, ARGON2ID_PREFIX, strlen(ARGON2ID_PREFIX)) != 0 ||
+		   !read_costs(phc, &memory, &passes, &lanes) || lanes != 1 ||
+		   memory != plinth_setting_argon2_memory || passes != plinth_setting_argon2_ops;
+}
+
+static Size
+state_size(void)
+{
+	return sizeof(PasswordState);
+}
+
+static void
+state_init(void *ptr)
+{
+	PasswordState *s = ptr;
+
+	SpinLockInit(&s->mutex);
+	s->running = 0;
+	ConditionVariableInit(&s->freed);
+}
+
+static const PlinthShmemPart shmem_part = {
+	.name = "plinth passwords",
+	.size = state_size,
+	.init = state_init,
+	.pointer = (void **) &state,
+	.lwlocks = 0,
+	.locks = NULL,
+};
+
+void
+plinth_crypto_password_init(void)
+{
+	plinth_base_shmem_declare(&shmem_part);
+}
