@@ -38,6 +38,85 @@ plinth_compat_lxid(void)
 #else
 #define PLINTH_GUC_NO_RESET 0
 #endif
+#include "replication/reorderbuffer.h"
+#include "replication/slot.h"
+
+/* ---- logical decoding ---- */
+
+/* 16 has rbtxn_get_toptxn(). */
+static inline ReorderBufferTXN *
+plinth_compat_toptxn(ReorderBufferTXN *txn)
+{
+	return txn->toptxn != NULL ? txn->toptxn : txn;
+}
+
+/* 17 did away with ReorderBufferTupleBuf. */
+static inline HeapTuple
+plinth_compat_oldtuple(ReorderBufferChange *change)
+{
+#if PG_VERSION_NUM >= 170000
+	return change->data.tp.oldtuple;
+#else
+	return change->data.tp.oldtuple != NULL ? &change->data.tp.oldtuple->tuple : NULL;
+#endif
+}
+
+static inline HeapTuple
+plinth_compat_newtuple(ReorderBufferChange *change)
+{
+#if PG_VERSION_NUM >= 170000
+	return change->data.tp.newtuple;
+#else
+	return change->data.tp.newtuple != NULL ? &change->data.tp.newtuple->tuple : NULL;
+#endif
+}
+
+/* ---- replication slots ---- */
+
+/* 17 added failover and synced; before, failover is ignored. */
+static inline void
+plinth_compat_slot_create(const char *name, bool db_specific,
+						  ReplicationSlotPersistency persistency, bool two_phase, bool failover)
+{
+#if PG_VERSION_NUM >= 170000
+	ReplicationSlotCreate(name, db_specific, persistency, two_phase, failover, false);
+#else
+	ReplicationSlotCreate(name, db_specific, persistency, two_phase);
+#endif
+}
+
+/* 18 added error_if_invalid. */
+static inline void
+plinth_compat_slot_acquire(const char *name, bool nowait, bool error_if_invalid)
+{
+#if PG_VERSION_NUM >= 180000
+	ReplicationSlotAcquire(name, nowait, error_if_invalid);
+#else
+	ReplicationSlotAcquire(name, nowait);
+#endif
+}
+
+/* Was what the slot needs removed?  The caller holds ReplicationSlotControlLock and the mutex. */
+static inline bool
+plinth_compat_slot_invalidated(ReplicationSlot *slot)
+{
+#if PG_VERSION_NUM >= 160000
+	return slot->data.invalidated != RS_INVAL_NONE;
+#else
+	return slot->data.invalidated_at != InvalidXLogRecPtr;
+#endif
+}
+
+/* May a logical failover slot hand out what is before lsn?  17 brought failover slots. */
+static inline bool
+plinth_compat_standbys_caught_up(XLogRecPtr lsn)
+{
+#if PG_VERSION_NUM >= 170000
+	return !MyReplicationSlot->data.failover || StandbySlotsHaveCaughtup(lsn, DEBUG1);
+#else
+	return true;
+#endif
+}
 
 /* 15 has a function for each class; these are the classes that are asked about here. */
 #if PG_VERSION_NUM < 160000

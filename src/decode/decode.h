@@ -74,19 +74,18 @@ extern void plinth_decode_init(void);
 /* Shared state of a database's decoder, for other processes. */
 typedef struct PlinthDecodeStatus
 {
-	XLogRecPtr decoded;			/* everything before it was reported to the consumers */
+	XLogRecPtr decoded; /* everything before it was reported to the consumers */
 	XLogRecPtr confirmed;
-	uint64 generation;			/* the sync generation its consumers loaded */
+	uint64 generation; /* the sync generation its consumers loaded */
 	/*
 	 * Grows with each slot that is created, and is never used again in another
 	 * copy or after DROP EXTENSION (it follows the clock); 0 while there is no
 	 * usable slot, or before the decoder first ran since the server started.
 	 */
 	uint64 slot_generation;
-	int pid;					/* 0 while it does not run */
+	int pid; /* 0 while it does not run */
 } PlinthDecodeStatus;
 extern void plinth_decode_status(Oid database, PlinthDecodeStatus *status);
-
 
 /*
  * ERRORs (55000, 53400; each with a hint) unless logical decoding can work
