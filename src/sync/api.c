@@ -57,14 +57,22 @@ plinth_sync_api_require(Oid role, Oid owner, const char *name)
 void
 plinth_sync_api_target(const char *name, Oid caller, PlinthSyncTarget *target)
 {
-	static PlinthPlan plan = {"SELECT id, relation::oid, owner::oid, key_columns"
-							  "  FROM plinth.sync_mappings WHERE name = $1 FOR NO KEY UPDATE",
-							  1,
-							  {TEXTOID},
-							  NULL};
+	/* The engine knows the key's columns by number, which outlive a renaming. */
+	static PlinthPlan plan = {
+		"SELECT m.id, m.relation::oid, m.owner::oid,"
+		" coalesce((SELECT s.key_attnums FROM plinth.sync_states s WHERE s.mapping_id = m.id),"
+		"  (SELECT array_agg(coalesce(a.attnum, 0::smallint) ORDER BY k.place)"
+		"     FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
+		"     LEFT JOIN pg_attribute a"
+		"       ON a.attrelid = m.relation AND a.attname = k.name AND NOT a.attisdropped))"
+		" FROM plinth.sync_mappings m WHERE m.name = $1 FOR NO KEY UPDATE OF m",
+		1,
+		{TEXTOID},
+		NULL};
 	Datum values[1];
 	HeapTuple tuple;
 	TupleDesc desc;
+	ArrayType *attnums;
 	bool isnull;
 
 	values[0] = CStringGetTextDatum(name);
@@ -79,7 +87,9 @@ plinth_sync_api_target(const char *name, Oid caller, PlinthSyncTarget *target)
 	target->name = pstrdup(name);
 	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 	target->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
-	target->key_columns = DatumGetArrayTypePCopy(SPI_getbinval(tuple, desc, 4, &isnull));
+	attnums = DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 4, &isnull));
+	target->nkeys = Min(ArrayGetNItems(ARR_NDIM(attnums), ARR_DIMS(attnums)), PLINTH_SYNC_MAX_KEYS);
+	memcpy(target->key_attnums, ARR_DATA_PTR(attnums), target->nkeys * sizeof(AttrNumber));
 	plinth_sync_api_require(caller, target->owner, name);
 }
 

@@ -118,9 +118,8 @@ add_tasks(int64 id, Oid relation)
 
 /* One key value as its type writes it; an ERROR when it is none. */
 static char *
-canonical_value(Oid relation, const char *column, char *value)
+canonical_value(Oid relation, AttrNumber attnum, char *value)
 {
-	AttrNumber attnum = get_attnum(relation, column);
 	Oid type;
 	int32 typmod;
 	Oid collation;
@@ -129,10 +128,10 @@ canonical_value(Oid relation, const char *column, char *value)
 	bool varlena;
 	Datum datum;
 
-	if (attnum == InvalidAttrNumber)
+	if (!OidIsValid(get_atttype(relation, attnum)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-						errmsg("key column \"%s\" does not exist any more", column),
-						errhint("Drop the mapping and make it again.")));
+						errmsg("a column of the mapping's key does not exist any more"),
+						errhint("Drop the mapping by plinth.sync_drop(), and make it again.")));
 	get_atttypetypmodcoll(relation, attnum, &type, &typmod, &collation);
 	getTypeInputInfo(type, &function, &param);
 	datum = OidInputFunctionCall(function, value, param, typmod);
@@ -147,17 +146,13 @@ canonical_value(Oid relation, const char *column, char *value)
 static char *
 canonical_key(const PlinthSyncTarget *target, Datum key)
 {
-	Datum *columns;
 	Datum *parts = &key;
 	bool *nulls;
-	int ncolumns;
 	int nparts = 1;
 	bool complete = true;
 	StringInfoData strings;
 
-	deconstruct_array(target->key_columns, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &columns,
-					  NULL, &ncolumns);
-	if (ncolumns > 1)
+	if (target->nkeys > 1)
 	{
 		Datum array = OidInputFunctionCall(F_ARRAY_IN, TextDatumGetCString(key), TEXTOID, -1);
 
@@ -166,21 +161,21 @@ canonical_key(const PlinthSyncTarget *target, Datum key)
 		for (int i = 0; i < nparts; i++)
 			complete &= !nulls[i];
 	}
-	if (nparts != ncolumns || !complete)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("key \"%s\" does not have %d values", TextDatumGetCString(key), ncolumns),
-				 errhint("Write a key of several columns as an array literal, such as "
-						 "'{1,a}'.")));
+	if (nparts != target->nkeys || !complete)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("key \"%s\" does not have %d values", TextDatumGetCString(key),
+							   target->nkeys),
+						errhint("Write a key of several columns as an array literal, such as "
+								"'{1,a}'.")));
 	initStringInfo(&strings);
-	for (int i = 0; i < ncolumns; i++)
+	for (int i = 0; i < target->nkeys; i++)
 	{
-		char *value = canonical_value(target->relation, NameStr(*DatumGetName(columns[i])),
+		char *value = canonical_value(target->relation, target->key_attnums[i],
 									  TextDatumGetCString(parts[i]));
 
 		appendBinaryStringInfo(&strings, value, strlen(value) + 1);
 	}
-	return plinth_sync_key_literal(ncolumns, strings.data, strings.len);
+	return plinth_sync_key_literal(target->nkeys, strings.data, strings.len);
 }
 
 /*

@@ -11,8 +11,8 @@
 #ifndef PLINTH_SYNC_API_INT_H
 #define PLINTH_SYNC_API_INT_H
 
-#include "base/base.h"
 #include "fmgr.h"
+#include "sync/sync_int.h"
 
 /* Writing plinth's tables as plinth_owner, by SPI. */
 typedef struct PlinthSyncApi
@@ -30,7 +30,8 @@ typedef struct PlinthSyncTarget
 	char *name;
 	Oid relation;
 	Oid owner;
-	ArrayType *key_columns;		/* name[] */
+	int nkeys;
+	AttrNumber key_attnums[PLINTH_SYNC_MAX_KEYS];
 } PlinthSyncTarget;
 
 /*

@@ -24,9 +24,10 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/typcache.h"
 
-#include "base/base.h"
 #include "sync/check.h"
+#include "sync/sync_int.h"
 
 char *
 plinth_sync_relation_name(Relation rel)
@@ -308,6 +309,33 @@ check_leaf(Relation root, const PlinthSyncKeyColumns *key, Relation leaf)
 	}
 }
 
+/* Tables are read in the order of their keys, by the types' own operators. */
+static void
+check_key_types(Relation rel, const PlinthSyncKeyColumns *key)
+{
+	if (key->nkeys > PLINTH_SYNC_MAX_KEYS)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_TOO_MANY_COLUMNS),
+			 errmsg("cannot sync table \"%s\", whose key has more than %d columns",
+					RelationGetRelationName(rel), PLINTH_SYNC_MAX_KEYS),
+			 errhint("Give the table a shorter key, and name it: ALTER TABLE %s REPLICA IDENTITY "
+					 "USING INDEX ...;",
+					 plinth_sync_relation_name(rel))));
+	for (int i = 0; i < key->nkeys; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), key->attnums[i] - 1);
+
+		if (!OidIsValid(
+				lookup_type_cache(attribute->atttypid, TYPECACHE_BTREE_OPFAMILY)->btree_opf))
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+							errmsg("cannot sync table \"%s\", whose key column \"%s\" has a type "
+								   "without an order",
+								   RelationGetRelationName(rel), NameStr(attribute->attname)),
+							errhint("Use a key of a type with a default btree operator class.")));
+	}
+}
+
 void
 plinth_sync_check_key(Relation rel, PlinthSyncKeyColumns *key)
 {
@@ -317,6 +345,7 @@ plinth_sync_check_key(Relation rel, PlinthSyncKeyColumns *key)
 
 	find_keys(rel, &choice);
 	*key = *choose_key(rel, &choice);
+	check_key_types(rel, key);
 	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return;
 

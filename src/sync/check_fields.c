@@ -50,10 +50,9 @@ field_name(const PlinthSyncFields *spec, const char *column)
 	return name;
 }
 
-/* Every key of the object is a column in question, and every value a string. */
+/* An object whose values are strings. */
 static void
-check_object(Relation rel, Jsonb *object, const char *argument, bool sent_only, const Field *fields,
-			 int nfields)
+check_strings(Jsonb *object, const char *argument)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
@@ -67,13 +66,28 @@ check_object(Relation rel, Jsonb *object, const char *argument, bool sent_only, 
 						errhint("Write it as '{\"column\": \"value\"}'.")));
 	it = JsonbIteratorInit(&object->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		bool found = false;
-
 		if (token == WJB_VALUE && value.type != jbvString)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("values of %s must be strings", argument),
 							errhint("Write it as '{\"column\": \"value\"}'.")));
+}
+
+/* Every key of the object is a column in question. */
+static void
+check_object(Relation rel, Jsonb *object, const char *argument, bool sent_only, const Field *fields,
+			 int nfields)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	if (object == NULL)
+		return;
+	it = JsonbIteratorInit(&object->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		bool found = false;
+
 		if (token != WJB_KEY)
 			continue;
 		for (int i = 0; i < nfields && !found; i++)
@@ -93,23 +107,20 @@ check_object(Relation rel, Jsonb *object, const char *argument, bool sent_only, 
 	}
 }
 
-static void
-add_field(Field *fields, int *nfields, Form_pg_attribute attribute, bool sent)
+static bool
+is_key(const PlinthSyncKeyColumns *key, AttrNumber attnum)
 {
-	for (int i = 0; i < *nfields; i++)
-	{
-		if (fields[i].attribute != attribute)
-			continue;
-		if (!sent)
-			return;
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_COLUMN),
-				 errmsg("column \"%s\" is named more than once", NameStr(attribute->attname)),
-				 errhint("Name each column once in columns.")));
-	}
+	for (int i = 0; i < key->nkeys; i++)
+		if (key->attnums[i] == attnum)
+			return true;
+	return false;
+}
+
+static Field *
+add_field(Field *fields, int *nfields, Form_pg_attribute attribute)
+{
 	fields[*nfields].attribute = attribute;
-	fields[*nfields].sent = sent;
-	(*nfields)++;
+	return &fields[(*nfields)++];
 }
 
 /* The columns that columns names. */
@@ -123,7 +134,7 @@ list_named(Relation rel, ArrayType *columns, Field *fields, int *nfields)
 	deconstruct_array(columns, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, &nulls, &nnames);
 	for (int i = 0; i < nnames; i++)
 	{
-		AttrNumber attnum = InvalidAttrNumber;
+		AttrNumber attnum;
 
 		if (nulls[i])
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -136,36 +147,56 @@ list_named(Relation rel, ArrayType *columns, Field *fields, int *nfields)
 								   NameStr(*DatumGetName(names[i])), RelationGetRelationName(rel)),
 							errhint("Name columns of %s; system columns cannot be sent.",
 									plinth_sync_relation_name(rel))));
-		add_field(fields, nfields, TupleDescAttr(RelationGetDescr(rel), attnum - 1), true);
+		for (int j = 0; j < *nfields; j++)
+			if (fields[j].attribute->attnum == attnum)
+				ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+								errmsg("column \"%s\" is named more than once",
+									   NameStr(fields[j].attribute->attname)),
+								errhint("Name each column once in columns.")));
+		add_field(fields, nfields, TupleDescAttr(RelationGetDescr(rel), attnum - 1))->sent = true;
 	}
 }
 
-/* The columns that are sent, in their order, and those of the key that are not. */
+/*
+ * The columns that are sent, and those of the key that are not: the key is in
+ * _id, and in a field of its own only where columns or fields name it.
+ */
 static Field *
-list_fields(Relation rel, const PlinthSyncKeyColumns *key, ArrayType *columns, int *nfields)
+list_fields(Relation rel, const PlinthSyncKeyColumns *key, const PlinthSyncFields *spec,
+			int *nfields)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	Field *fields = palloc0(sizeof(Field) * desc->natts);
+	int nnamed;
 
 	*nfields = 0;
-	if (columns != NULL)
-		list_named(rel, columns, fields, nfields);
-	else
-		for (int i = 0; i < desc->natts; i++)
-			if (!TupleDescAttr(desc, i)->attisdropped)
-				add_field(fields, nfields, TupleDescAttr(desc, i), true);
-	for (int k = 0; k < key->nkeys; k++)
+	if (spec->columns != NULL)
+		list_named(rel, spec->columns, fields, nfields);
+	nnamed = *nfields;
+	for (int i = 0; i < desc->natts; i++)
 	{
-		add_field(fields, nfields, TupleDescAttr(desc, key->attnums[k] - 1), false);
-		for (int i = 0; i < *nfields; i++)
-			fields[i].key |= fields[i].attribute->attnum == key->attnums[k];
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		bool in_key = is_key(key, attribute->attnum);
+		Field *field = NULL;
+
+		for (int j = 0; j < nnamed; j++)
+			if (fields[j].attribute == attribute)
+				field = &fields[j];
+		if (field == NULL && !attribute->attisdropped && (in_key || spec->columns == NULL))
+		{
+			field = add_field(fields, nfields, attribute);
+			field->sent =
+				!in_key || object_string(spec->fields, NameStr(attribute->attname)) != NULL;
+		}
+		if (field != NULL)
+			field->key = in_key;
 	}
 	return fields;
 }
 
 /* A name that MongoDB stores and that can be asked for by a plain path. */
 static void
-check_field_name(const Field *field, bool sole_key)
+check_field_name(const Field *field)
 {
 	const char *column = NameStr(field->attribute->attname);
 	const char *reason = NULL;
@@ -176,15 +207,19 @@ check_field_name(const Field *field, bool sole_key)
 		reason = "starts with \"$\"";
 	else if (strchr(field->name, '.') != NULL)
 		reason = "contains \".\"";
-	else if (strcmp(field->name, "_id") == 0 && !(field->key && sole_key))
+	else if (strcmp(field->name, "_id") == 0 && field->sent)
 		reason = "is the key's";
 	if (reason != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("field name \"%s\" of column \"%s\" %s", field->name, column, reason),
-				 errhint("Give the column another name in the argument fields, such as "
-						 "'{\"%s\": \"other\"}', or leave it out by the argument columns.",
-						 column)));
+				 field->key
+					 ? errhint("The key becomes _id by itself: do not name it in columns or "
+							   "fields, or give it another name in fields.")
+					 : errhint("Give the column another name in the argument fields, such as "
+							   "'{\"%s\": \"other\"}', or leave it out by the argument "
+							   "columns.",
+							   column)));
 }
 
 static bool
@@ -238,8 +273,11 @@ plinth_sync_check_fields(Relation rel, const PlinthSyncKeyColumns *key,
 						 const PlinthSyncFields *spec)
 {
 	int nfields;
-	Field *fields = list_fields(rel, key, spec->columns, &nfields);
+	Field *fields;
 
+	check_strings(spec->fields, "fields");
+	check_strings(spec->casts, "casts");
+	fields = list_fields(rel, key, spec, &nfields);
 	check_object(rel, spec->fields, "fields", false, fields, nfields);
 	check_object(rel, spec->casts, "casts", true, fields, nfields);
 	for (int i = 0; i < nfields; i++)
@@ -249,7 +287,7 @@ plinth_sync_check_fields(Relation rel, const PlinthSyncKeyColumns *key,
 
 		field->name = field_name(spec, column);
 		field->cast = object_string(spec->casts, column);
-		check_field_name(field, key->nkeys == 1);
+		check_field_name(field);
 		if (field->sent)
 			(void) plinth_mongo_field(field->name, field->attribute->atttypid,
 									  field->attribute->atttypmod, field->cast);

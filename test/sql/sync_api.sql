@@ -100,9 +100,21 @@ SELECT refuses($$'threads', 'sync_api_docs', name => 'n', casts => '{"title": "n
 SELECT refuses($$'threads', 'sync_api_docs', name => 'n', casts => '{"author_id": "date"}'$$);
 SELECT refuses($$'threads', 'sync_api_docs', name => 'n', id_cast => 'nosuch'$$);
 SELECT refuses($$'threads', 'sync_api_docs', name => 'n', id_cast => 'objectId', id_prefix => 'x_'$$);
+CREATE TABLE underscore (_id int PRIMARY KEY, a int);
+SELECT refuses($$'underscore', 'sync_api_docs', columns => '{_id,a}'$$);
+SELECT refuses($$'underscore', 'sync_api_docs', fields => '{"_id": "_id"}'$$);
+SELECT plinth.sync_table('underscore', 'sync_api_docs', fields => '{"_id": "number"}') IS NOT NULL;
+SELECT plinth.sync_drop('underscore');
+SELECT plinth.sync_table('underscore', 'sync_api_docs') IS NOT NULL;
+SELECT plinth.sync_drop('underscore');
+CREATE TABLE pair (a int, b text, c text, d int, PRIMARY KEY (a, b));
+SELECT refuses($$'pair', 'sync_api_docs', columns => '{c}', fields => '{"a": "x", "b": "x"}'$$);
+SELECT refuses($$'pair', 'sync_api_docs', columns => '{c}', fields => '{"d": "x"}'$$);
+SELECT plinth.sync_table('pair', 'sync_api_docs', columns => '{c}', fields => '{"a": "x"}') IS NOT NULL;
+SELECT plinth.sync_drop('pair');
 CREATE TABLE clash (id int PRIMARY KEY, thread_id int, "threadId" int);
 SELECT refuses($$'clash', 'sync_api_docs', field_names => 'camelCase'$$);
-SELECT plinth.sync_table('clash', 'sync_api_docs', field_names => 'camelCase', fields => '{"threadId": "other", "id": "_id"}') IS NOT NULL;
+SELECT plinth.sync_table('clash', 'sync_api_docs', field_names => 'camelCase', fields => '{"threadId": "other", "id": "number"}') IS NOT NULL;
 SELECT plinth.sync_drop('clash');
 
 -- Filters.
