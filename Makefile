@@ -1,6 +1,33 @@
 # plinth: plain PGXS.  `make`, `make install` and `make installcheck` work as
 # in any extension; `make check` and `make demo` set everything up themselves.
 
+# These need no PostgreSQL to begin with (they install it), and PGXS defines a
+# `check` of its own, which only says that it is not supported.  So PGXS is
+# left out where one of them is asked for; other goals beside them go to a
+# make of their own.
+OWN_GOALS    = check check-all demo demo-stop bench
+ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
+
+.NOTPARALLEL:
+.PHONY: $(MAKECMDGOALS)
+check:
+	@test/check.sh
+check-all:
+	@test/check.sh --all
+demo:
+	@examples/forum/demo.sh start
+demo-stop:
+	@examples/forum/demo.sh stop
+bench:
+	@bench/run.sh
+OTHER_GOALS  = $(filter-out $(OWN_GOALS),$(MAKECMDGOALS))
+ifneq ($(OTHER_GOALS),)
+$(OTHER_GOALS):
+	$(MAKE) $@
+endif
+
+else
+
 EXTENSION    = plinth
 EXTVERSION   = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" plinth.control)
 MODULE_big   = plinth
@@ -12,9 +39,9 @@ EXTRA_CLEAN  = build
 
 # Regression and isolation tests run under `make installcheck`.
 REGRESS      = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=test
+REGRESS_OPTS = --inputdir=test --load-extension=plinth
 ISOLATION    = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test/isolation
+ISOLATION_OPTS = --inputdir=test/isolation --load-extension=plinth
 
 PG_CONFIG   ?= pg_config
 PKG_CONFIG  ?= pkg-config
@@ -35,8 +62,22 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 override with_llvm = no
 include $(PGXS)
 
+# From PostgreSQL 16 on expected output is not looked for beside the input.
+ifneq ($(MAJORVERSION),15)
+REGRESS_OPTS += --expecteddir=.
+ISOLATION_OPTS += --expecteddir=test/isolation
+endif
+
 # PostgreSQL's own headers are not held to this project's warnings.
 override CPPFLAGS := $(subst -I$(includedir_server),-isystem $(includedir_server),$(CPPFLAGS))
+
+# The PostgreSQL may have been built by a newer compiler than there is here.
+NEW_WARNINGS = $(filter -Wmissing-variable-declarations,$(CFLAGS))
+ifneq ($(NEW_WARNINGS),)
+ifneq ($(shell $(CC) $(NEW_WARNINGS) -E -x c /dev/null >/dev/null 2>&1 && echo known),known)
+override CFLAGS := $(filter-out $(NEW_WARNINGS),$(CFLAGS))
+endif
+endif
 
 SQL_PARTS = $(sort $(wildcard sql/schema/*.sql)) $(sort $(wildcard sql/functions/*.sql))
 
@@ -49,3 +90,5 @@ build/plinth--$(EXTVERSION).sql: $(SQL_PARTS) plinth.control
 # Objects depend on every header: there are few, and a stale object is worse
 # than a rebuilt one.
 $(OBJS): $(wildcard src/*.h src/*/*.h)
+
+endif

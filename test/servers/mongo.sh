@@ -9,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
 if [ "${PLINTH_MONGO:-}" != embedded ] && [ $# -le 2 ] && command -v mongod >/dev/null; then
-	exec python3 "$here/mongod.py" "$@"
+	exec "${PLINTH_PYTHON:-/usr/bin/python3}" "$here/mongod.py" "$@"
 fi
 servers=${PLINTH_SERVERS:-$here/../../build/servers}
 "$here/fetch.sh" "$servers"

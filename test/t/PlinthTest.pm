@@ -187,7 +187,8 @@ import sys, json, datetime, bson, pymongo
 from bson import json_util, codec_options, binary, Int64, ObjectId, Decimal128, SON
 from bson.json_util import CANONICAL_JSON_OPTIONS
 uri, mode, code = sys.argv[1:4]
-client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000, uuidRepresentation='unspecified')
+defaults = {} if 'serverSelectionTimeoutMS' in uri else {'serverSelectionTimeoutMS': 20000}
+client = pymongo.MongoClient(uri, uuidRepresentation='unspecified', **defaults)
 def dumps(doc):
     return json_util.dumps(doc, json_options=CANONICAL_JSON_OPTIONS)
 scope = dict(globals())

@@ -1,0 +1,348 @@
+#!/bin/bash
+# check.sh [--all] [STAGE…]: every test.  `make check` calls it.
+#
+# It installs what it needs, copies the tree to a folder of its own, builds
+# and tests there against private copies of PostgreSQL, as an ordinary user
+# (PostgreSQL does not run as root), and ends with "N passed, N failed, N
+# skipped".  --all runs every test on every PostgreSQL that can be had, and
+# the long ones (PLINTH_LONG=1 is what the tests see).
+#
+#	STAGES="regress tap"       only these: build static unit fuzz regress
+#	                           isolation pgtap tap sanitize
+#	TESTS="100_x.pl types"     only these files of the stages that have files
+#	PLINTH_WORK=DIR            where to work
+#	JOBS=N                     how many TAP files at a time (2)
+set -uo pipefail
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
+cd "$(dirname "$0")/.." || exit 1
+source_root=$PWD
+umask 022
+
+all=
+stages=()
+for argument in "$@"; do
+	case $argument in
+		--all) all=1 ;;
+		*) stages+=("$argument") ;;
+	esac
+done
+[ ${#stages[@]} -gt 0 ] || read -r -a stages <<<"${STAGES:-build static unit fuzz regress isolation pgtap tap${all:+ sanitize}}"
+tests=${TESTS:-}
+if [ -n "$all" ]; then
+	export PLINTH_LONG=1
+fi
+
+started=$(date +%s)
+say() { printf '\n# [%4ds] %s\n' $(($(date +%s) - started)) "$*"; }
+die() { echo "check.sh: $*" >&2; exit 1; }
+
+# ---- what it needs ---------------------------------------------------------
+packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
+	postgresql-15 postgresql-client-15 postgresql-server-dev-15 postgresql-15-pgtap libipc-run-perl
+	libmongoc-dev libsodium-dev clang-14 clang-format-14 libclang-rt-14-dev
+	maven openjdk-17-jdk-headless python3 python3-pip python3-pymongo python3-psycopg2)
+say "packages"
+test/deps.sh "${packages[@]}" || die "cannot go on without them"
+
+say "test servers"
+build=$source_root/build
+test/servers/fetch.sh "$build/servers" || die "the test server could not be fetched"
+have_pgserver=
+if test/servers/fetch-pgserver.sh "$build/pgserver"; then
+	have_pgserver=1
+fi
+
+# ---- a place to work in ----------------------------------------------------
+. test/env.sh
+work=${PLINTH_WORK:-${TMPDIR:-/tmp}/plinth-check-$PLINTH_TESTER-$(printf %s "$source_root" | cksum | cut -d' ' -f1)}
+as_tester mkdir -p "$work" && [ -O "$work" -o "$(stat -c %U "$work")" = "$PLINTH_TESTER" ] ||
+	die "$work belongs to somebody else"
+exec 8>"$build/.check.lock"
+flock -n 8 || die "another check of this tree is running"
+
+put() { # put FROM TO [tar's options]: a copy that the tester owns
+	local from=$1 to=$2
+	shift 2
+	as_tester mkdir -p "$to"
+	tar -C "$from" "$@" -cf - . | as_tester tar -C "$to" --no-same-owner -xf -
+}
+
+tree() { # tree NAME: a copy of the sources, objects of earlier runs kept
+	local to=$work/$1
+	as_tester mkdir -p "$to"
+	as_tester find "$to" -type f ! -name '*.o' ! -path "$to/build/*" -delete
+	put "$source_root" "$to" --exclude=./.git --exclude=./build --exclude='*.o' --exclude='*.so' \
+		--exclude=./results --exclude=./src/zz_stubs.c
+}
+
+put "$build/servers" "$work/servers" --exclude=./.lock --exclude=./m2
+[ -z "$have_pgserver" ] || [ -e "$work/pgserver/.done" ] || put "$build/pgserver" "$work/pgserver"
+export PLINTH_SERVERS=$work/servers PLINTH_PGSERVER=$work/pgserver
+export HOME=$work
+results=$work/results
+logs=$work/logs
+as_tester rm -rf "$results" "$logs"
+as_tester mkdir -p "$logs"
+as_tester touch "$results"
+
+record() { printf '%s\t%s\t%s\n' "$1" "$2" "${3:-}" | as_tester tee -a "$results" >/dev/null; }
+passed() { record ok "$1"; echo "ok - $1"; }
+failed() { record fail "$1" "${2:-}"; echo "not ok - $1"; }
+skipped() { record skip "$1" "$2"; echo "ok - $1 # SKIP $2"; }
+
+tap() { # tap OPTIONS… FILES…
+	as_tester test/run_tap.pl -r "$results" "$@" </dev/null
+}
+
+chosen() { # of the files given, those that TESTS asks for
+	local file test
+	for file in "$@"; do
+		[ -e "$file" ] || continue
+		if [ -z "$tests" ]; then
+			echo "$file"
+			continue
+		fi
+		for test in $tests; do
+			case $(basename "$file") in "$test" | "$test".*) echo "$file" ;; esac
+		done
+	done
+}
+
+# ---- build -----------------------------------------------------------------
+declare -A config
+build_on() { # build_on VERSION: sets config[VERSION]
+	local version=$1 log=$logs/build-$1.log
+	if ! config[$version]=$(as_tester test/servers/pg.sh "$version" "$work/pg$version" 2>"$work/pg.err"); then
+		unset "config[$version]"
+		skipped "build on PostgreSQL $version" "not in the system, and not to be had from PyPI within a minute"
+		return
+	fi
+	tree "src$version"
+	as_tester make -j2 -C "$work/src$version" PG_CONFIG="${config[$version]}" all install </dev/null 2>&1 |
+		as_tester tee "$log" >/dev/null
+	if [ "${PIPESTATUS[0]}" != 0 ]; then
+		tail -40 "$log"
+		failed "build on PostgreSQL $version" "see $log"
+		unset "config[$version]"
+	elif grep -qi 'warning' "$log"; then
+		grep -i 'warning' "$log" | head
+		failed "build on PostgreSQL $version" "warnings, see $log"
+	else
+		passed "build on PostgreSQL $version without a warning"
+	fi
+}
+
+use() { # use VERSION: what follows runs there
+	export PG_CONFIG=${config[$1]}
+	cd "$work/src$1" || exit 1
+	. test/env.sh
+	version=$1
+}
+
+# ---- a server for pg_regress ----------------------------------------------
+server_start() { # server_start DIR [ENVIRONMENT…]
+	local dir=$1
+	shift
+	server=$dir
+	as_tester rm -rf "$dir"
+	as_tester mkdir -p "$dir"
+	as_tester initdb -D "$dir/data" -A trust -N -U postgres --no-locale -E UTF8 >"$work/initdb.log" 2>&1 ||
+		{ cat "$work/initdb.log"; return 1; }
+	as_tester test/servers/pg_conf.sh "$dir" >/dev/null
+	as_tester env "$@" pg_ctl -D "$dir/data" -l "$dir/log" -w -t 60 start >/dev/null || { tail -20 "$dir/log"; return 1; }
+	export PGHOST=$dir PGPORT=5432 PGUSER=postgres
+}
+
+server_stop() {
+	as_tester pg_ctl -D "$server/data" -w -m fast stop >/dev/null
+	unset PGHOST PGPORT PGUSER
+}
+
+pg_regress() { # pg_regress KIND GOALS…: runs installcheck, counts its tests
+	local kind=$1 out=$logs/$1-$version.out line name
+	shift
+	as_tester make -s installcheck PG_CONFIG="$PG_CONFIG" "$@" </dev/null 2>&1 | as_tester tee "$out" |
+		grep -E '^(test |ok |not ok |# .*(failed|differ))'
+	while read -r line; do
+		name=$(sed -E 's/^test +([^ ]+) .*/\1/; s/^(not )?ok +[0-9]+ +[-+] +([^ ]+).*/\2/' <<<"$line")
+		case $line in
+			"test "*FAILED* | "not ok"*) record fail "$kind $name ($version)" ;;
+			*) record ok "$kind $name ($version)" ;;
+		esac
+	done < <(grep -E '^(test .* \.\.\. |ok [0-9]|not ok [0-9])' "$out")
+	if ! grep -qE '^(test .* \.\.\. |ok [0-9]|not ok [0-9])' "$out"; then
+		tail -20 "$out"
+		failed "$kind ($version)" "did not run, see $out"
+	elif grep -qE '^test .*FAILED|^not ok' "$out"; then
+		find . -name regression.diffs -newer "$results.start" -exec head -150 {} \;
+	fi
+}
+
+# ---- stages ----------------------------------------------------------------
+stage_build() {
+	build_on 15
+	[ -n "${config[15]:-}" ] || return
+	build_on 16
+	build_on 18
+}
+
+stage_static() { tap $(chosen test/checks/*.sh test/checks/*.pl); }
+
+stage_unit() { # each built with what its first line names
+	local file name
+	for file in $(chosen test/unit/*_test.c); do
+		name=$(basename "$file" .c)
+		compile "$file" "$work/unit/$name" clang-14 -fsanitize=address,undefined -fno-sanitize-recover=all &&
+			UBSAN_OPTIONS=print_stacktrace=1 tap "$work/unit/$name"
+	done
+}
+
+stage_fuzz() {
+	local file name seconds=20
+	[ -z "$all" ] || seconds=300
+	for file in $(chosen test/fuzz/*_fuzz.c); do
+		name=$(basename "$file" .c)
+		compile "$file" "$work/fuzz/$name" clang-14 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all || continue
+		as_tester mkdir -p "$work/corpus/$name"
+		if as_tester timeout $((seconds + 60)) "$work/fuzz/$name" -max_total_time=$seconds -timeout=10 \
+			-artifact_prefix="$logs/$name-" "$work/corpus/$name" </dev/null >"$work/fuzz.log" 2>&1; then
+			passed "fuzz $name, $seconds s: $(grep -oE '^Done [0-9]+ runs' "$work/fuzz.log")"
+		else
+			tail -40 "$work/fuzz.log"
+			failed "fuzz $name" "see $logs/$name-*"
+		fi
+	done
+}
+
+compile() { # compile FILE OUTPUT COMPILER OPTIONS…
+	local file=$1 output=$2 source libs sources=()
+	shift 2
+	as_tester mkdir -p "$(dirname "$output")"
+	for source in $(sed -n 's|^/\* *sources: *\(.*\) *\*/.*|\1|p' "$file" | head -1); do
+		[ -e "src/$source" ] && source=src/$source
+		sources+=("$source")
+	done
+	libs=$(sed -n 's|^/\* *libs: *\(.*\) *\*/.*|\1|p' "$file" | head -1)
+	# shellcheck disable=SC2086
+	if ! as_tester "$@" -g -O1 -Wall -Wextra -Werror -Wshadow -Isrc -Itest/unit -o "$output" \
+		"$file" "${sources[@]}" $libs -lm >"$work/compile.log" 2>&1; then
+		cat "$work/compile.log"
+		failed "compile $file"
+		return 1
+	fi
+}
+
+stage_regress() {
+	local names
+	names=$(chosen test/sql/*.sql | xargs -rn1 basename | sed 's/\.sql$//' | tr '\n' ' ')
+	[ -n "$names" ] || return
+	server_start "$work/regress$version" || { failed "server for regress"; return; }
+	pg_regress regress REGRESS="$names" ISOLATION=
+	server_stop
+}
+
+stage_isolation() {
+	local names
+	names=$(chosen test/isolation/specs/*.spec | xargs -rn1 basename | sed 's/\.spec$//' | tr '\n' ' ')
+	[ -n "$names" ] || return
+	server_start "$work/isolation$version" || { failed "server for isolation"; return; }
+	pg_regress isolation ISOLATION="$names" REGRESS=
+	server_stop
+}
+
+stage_pgtap() {
+	local files
+	files=$(chosen test/pgtap/*.sql)
+	[ -n "$files" ] || return
+	if [ ! -e "$("$PG_CONFIG" --sharedir)/extension/pgtap.control" ]; then
+		skipped "pgTAP ($version)" "this PostgreSQL has no pgtap"
+		return
+	fi
+	server_start "$work/pgtap$version" || { failed "server for pgTAP"; return; }
+	as_tester createdb pgtap
+	as_tester psql -qX -d pgtap -c 'CREATE EXTENSION pgtap; CREATE EXTENSION plinth'
+	# shellcheck disable=SC2086
+	tap -e "psql -X -d pgtap -qAt -v ON_ERROR_STOP=1 -P pager=off -f" $files
+	server_stop
+}
+
+stage_tap() {
+	local files testdir=$work/tap$version
+	files=$(chosen test/t/[0-9]*.pl)
+	[ -n "$files" ] || return
+	as_tester rm -rf "$testdir"
+	as_tester mkdir -p "$testdir"
+	export TESTDIR=$testdir
+	# shellcheck disable=SC2086
+	tap -j "${JOBS:-2}" -t "$([ -n "$all" ] && echo 7200 || echo 900)" $files
+}
+
+# The regression tests once more, in a server whose plinth is instrumented.
+stage_sanitize() {
+	local runtime
+	runtime=$(clang-14 -print-file-name=libclang_rt.asan-x86_64.so)
+	[ -e "$runtime" ] || { skipped sanitize "no sanitizer runtime at $runtime"; return; }
+	tree sanitize
+	as_tester rm -rf "$work/pgsanitize"
+	PG_CONFIG=$(as_tester "$source_root_copy/test/servers/pg.sh" 15 "$work/pgsanitize") || return
+	(
+		cd "$work/sanitize" || exit 1
+		as_tester make -j2 PG_CONFIG="$PG_CONFIG" CC=clang-14 \
+			COPT="-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -shared-libasan -Wno-error" \
+			all install </dev/null >"$work/sanitize.log" 2>&1 || { tail -20 "$work/sanitize.log"; exit 1; }
+	) || { failed "sanitize: build"; return; }
+	cd "$work/sanitize" || return
+	. test/env.sh
+	server_start "$work/sanitizedb" LD_PRELOAD="$runtime" UBSAN_OPTIONS=print_stacktrace=1 \
+		ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0:log_path=$logs/asan" || { failed "sanitize: server"; return; }
+	pg_regress sanitize REGRESS="$(chosen test/sql/*.sql | xargs -rn1 basename | sed 's/\.sql$//' | tr '\n' ' ')" ISOLATION=
+	server_stop
+	if compgen -G "$logs/asan*" >/dev/null || grep -q 'runtime error:' "$work/sanitizedb/log"; then
+		head -60 "$logs"/asan* 2>/dev/null
+		grep -A8 'runtime error:' "$work/sanitizedb/log" | head -60
+		failed "sanitizers find nothing in the regression tests"
+	else
+		passed "sanitizers find nothing in the regression tests"
+	fi
+}
+
+# ---- go --------------------------------------------------------------------
+as_tester touch "$results.start"
+say "build"
+if [[ " ${stages[*]} " == *" build "* ]]; then
+	stage_build
+else
+	build_on 15
+fi
+
+if [ -n "${config[15]:-}" ]; then
+	source_root_copy=$work/src15
+	for stage in "${stages[@]}"; do
+		[ "$stage" = build ] && continue
+		for number in 15 16 18; do
+			[ -n "${config[$number]:-}" ] || continue
+			# Only what runs in a server differs between versions.
+			case $number:$stage in
+				15:*) ;;
+				*:regress | *:isolation | *:tap) [ -n "$all" ] || continue ;;
+				*) continue ;;
+			esac
+			say "$stage ($number)"
+			use $number
+			"stage_$stage"
+		done
+	done
+fi
+
+cd "$source_root" || exit 1
+say "result"
+count() { grep -c "^$1"$'\t' "$results"; }
+if [ "$(count skip)" -gt 0 ]; then
+	awk -F '\t' '$1 == "skip" { print "skipped: " $2 " -- " $3 }' "$results" | sort | uniq -c | sed -E 's/^ +1 //'
+fi
+if [ "$(count fail)" -gt 0 ]; then
+	awk -F '\t' '$1 == "fail" { print "FAILED: " $2 ($3 == "" ? "" : " -- " $3) }' "$results"
+	echo "logs: $logs, $work/tap15/tmp_check/log"
+fi
+echo "$(count ok) passed, $(count fail) failed, $(count skip) skipped"
+[ "$(count fail)" = 0 ] && [ "$(count ok)" -gt 0 ]

@@ -1,0 +1,20 @@
+#!/bin/bash
+# pg_conf.sh DIR: configures the cluster in DIR/data as plinth needs it, with
+# its socket in DIR and no TCP.  For what PostgreSQL::Test::Cluster does not make.
+set -euo pipefail
+dir=$1
+cat >>"$dir/data/postgresql.conf" <<CONF
+shared_preload_libraries = 'plinth'
+wal_level = logical
+listen_addresses = ''
+port = 5432
+unix_socket_directories = '$dir'
+max_connections = 100
+max_worker_processes = 32
+max_prepared_transactions = 10
+fsync = off
+shared_buffers = 64MB
+CONF
+if postgres --describe-config | grep -q '^output_plugin_libraries	'; then
+	echo "output_plugin_libraries = 'plinth'" >>"$dir/data/postgresql.conf"
+fi
