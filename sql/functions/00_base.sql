@@ -35,3 +35,39 @@ REVOKE ALL ON FUNCTION plinth.uuid_v7(), plinth.ulid(text), plinth.objectid(),
 -- On purpose to PUBLIC: they are column defaults, which run as whoever inserts.
 GRANT EXECUTE ON FUNCTION plinth.uuid_v7(), plinth.ulid(text), plinth.objectid(),
     plinth.base64url_encode(bytea), plinth.base64url_decode(text) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION plinth.current_user_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_user_id';
+COMMENT ON FUNCTION plinth.current_user_id() IS
+'The id of the user whose request this transaction is.
+NULL without a context (see context_begin), or in one without a user. No client can set or clear it.';
+
+CREATE OR REPLACE FUNCTION plinth.current_session_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_session_id';
+COMMENT ON FUNCTION plinth.current_session_id() IS
+'The id of the session under which this transaction''s request runs.
+NULL without a context, or in one without a session.';
+
+CREATE OR REPLACE FUNCTION plinth.current_user_key() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_user_key';
+COMMENT ON FUNCTION plinth.current_user_key() IS
+'The application''s own key of the user whose request this transaction is.
+Where the application has registered none, the user''s id as text; NULL without a user.';
+
+CREATE OR REPLACE FUNCTION plinth.current_aal() RETURNS int
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_aal';
+COMMENT ON FUNCTION plinth.current_aal() IS
+'The authenticator assurance level of this transaction''s request, 1 to 3.
+0 without a context, or in an anonymous one.';
+
+CREATE OR REPLACE FUNCTION plinth.has_role(role text) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_has_role';
+COMMENT ON FUNCTION plinth.has_role(text) IS
+'Tells whether the user whose request this transaction is has a role.
+role: its name, exactly; these are roles of the application, not of PostgreSQL. false without a context; NULL for NULL.';
+
+REVOKE ALL ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_user_key(),
+    plinth.current_aal(), plinth.has_role(text) FROM PUBLIC;
+-- On purpose to PUBLIC: policies call them as whoever reads the table, and they tell a caller only about itself.
+GRANT EXECUTE ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_user_key(),
+    plinth.current_aal(), plinth.has_role(text) TO PUBLIC;

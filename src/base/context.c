@@ -139,7 +139,7 @@ encode_context(const PlinthContext *context)
 										 : NULL);
 	put_field(&out, psprintf("%d", context->aal));
 	put_field(&out, context->user_key);
-	put_field(&out, context->roles);
+	put_field(&out, context->roles ? context->roles : "");
 	put_field(&out, context->address);
 	put_field(&out, context->impersonator);
 	return out.data;
@@ -201,16 +201,24 @@ plinth_base_context(void)
 	return current != NULL ? &current->context : NULL;
 }
 
+/* The (sub)transaction rolls back: records are discarded innermost first. */
 static void
 drop_record(void *arg)
 {
 	current = ((ContextRecord *) arg)->outer;
 }
 
+/* Every record goes at once: the first to be published is the outermost. */
+static void
+drop_records(void *arg)
+{
+	current = NULL;
+}
+
 static const PlinthXactAction context_action = {
 	.name = "request context",
 	.reserve = NULL,
-	.publish = drop_record,
+	.publish = drop_records,
 	.discard = drop_record,
 	.shared = false,
 };
