@@ -13,6 +13,7 @@
 #endif
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -123,6 +124,8 @@ plinth_compat_standbys_caught_up(XLogRecPtr lsn)
 static inline bool
 object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 {
+	if (classid == DatabaseRelationId)
+		return pg_database_ownercheck(objectid, roleid);
 	Assert(classid == RelationRelationId);
 	return pg_class_ownercheck(objectid, roleid);
 }

@@ -14,36 +14,52 @@
  * of a database asks wanted() inside a transaction of its own whenever the
  * generation of the extension or of sync changed (and every 10 s), and keeps
  * that many instances alive, numbered from 0.  All instances of services with
- * the same group stop when one of them ends, and start anew together.
+ * the same group stop when one of them ends or another number is wanted, and
+ * start anew together.
  */
 typedef struct PlinthService
 {
-	const char *name;			/* "decoder", "lane": in stat_workers and backend_type */
-	const char *group;			/* NULL: stands alone */
-	int (*wanted)(void);		/* how many instances; inside a transaction with a snapshot */
+	const char *name;           /* "decoder", "lane": in stat_workers and backend_type */
+	const char *group;          /* NULL: stands alone */
+	int (*wanted)(void);        /* how many instances; inside a transaction with a snapshot */
 	void (*main)(int instance); /* body: connected, signals unblocked; returns to stop cleanly */
+	bool numbered;              /* shown with its number in pg_stat_activity: "plinth lane 0" */
+	bool standby;               /* runs on a hot standby too; the others start after promotion */
 } PlinthService;
 
 #define PLINTH_MAX_SERVICES 16
 
 /* Declares a service; only from _PG_init.  The struct must be static. */
 extern void plinth_worker_service_declare(const PlinthService *service);
+
+/*
+ * Called in a database's coordinator, in no transaction, when it finds the
+ * extension absent (after DROP EXTENSION, or at its start, so after a crash
+ * too) and no service runs: removes what the extension left behind outside of
+ * the database.  Not called on a standby.  False: call again.
+ */
+typedef bool (*PlinthWorkerAbsent)(void);
+extern void plinth_worker_on_absent(PlinthWorkerAbsent callback);
 extern void plinth_worker_init(void);
 
 /*
  * Waits for the latch at most timeout_ms, in slices of 1 s at most, handling
  * interrupts and configuration reloads.  Returns false when this worker is to
- * stop (asked to, or postmaster gone).
+ * stop; does not return when the postmaster is gone.
  */
 extern bool plinth_worker_wait(long timeout_ms);
 
-/* True when this worker is to stop; cheap. */
+/* True when this worker is to stop; cheap.  Always false in a client's backend. */
 extern bool plinth_worker_stopping(void);
 
 /* What stat_workers and pg_stat_activity show of this worker; NULL message clears it. */
 extern void plinth_worker_report(const char *state, const char *message);
 
-/* Wakes a service's instances of a database (every one when instance < 0). */
+/*
+ * Wakes a service's instances of a database (every one when instance < 0);
+ * "coordinator" makes it ask wanted() again.  Takes no lock and raises no
+ * error, so that it may be called after commit.
+ */
 extern void plinth_worker_wake(Oid database, const char *service, int instance);
 
 /*

@@ -1,0 +1,44 @@
+/*
+ * process.h
+ *		What every process of this room does at its start; private to it.
+ */
+#ifndef PLINTH_WORKER_PROCESS_H
+#define PLINTH_WORKER_PROCESS_H
+
+#include "postmaster/bgworker.h"
+#include "worker/registry.h"
+
+/* What a parent hands to its child, in bgw_extra. */
+typedef struct PlinthWorkerTicket
+{
+	uint64 token;
+	Oid database;
+	int entry;
+	int service;
+	int instance;
+} PlinthWorkerTicket;
+
+/*
+ * Signal handlers, entry, connection, settings.  Does not return when this
+ * process is not expected (any more).  The launcher passes NULL.
+ */
+extern void plinth_worker_process_begin(const PlinthWorkerTicket *ticket);
+
+/* Runs body; an ERROR is kept for stat_workers before it ends the process. */
+extern void plinth_worker_process_run(void (*body)(void *), void *arg);
+
+/* The entry of this process. */
+extern int plinth_worker_process_entry(void);
+
+/*
+ * As plinth_worker_transaction_begin, for who lives on when the extension is
+ * dropped and created anew: its OID, or InvalidOid and no transaction.
+ */
+extern Oid plinth_worker_transaction_try(void);
+
+/* Entry points of the background workers. */
+extern PGDLLEXPORT void plinth_worker_launcher_main(Datum arg);
+extern PGDLLEXPORT void plinth_worker_coordinator_main(Datum arg);
+extern PGDLLEXPORT void plinth_worker_service_main(Datum arg);
+
+#endif /* PLINTH_WORKER_PROCESS_H */
