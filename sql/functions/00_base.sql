@@ -1,7 +1,5 @@
 -- base: identifiers, encodings and the readers of the request context.
 
-CREATE OR REPLACE FUNCTION plinth.uuid_v7() RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_uuid_v7';
 COMMENT ON FUNCTION plinth.uuid_v7() IS
 'Makes a UUID version 7.
 Within a session each is greater than the one before, in the same millisecond too (RFC 9562, method 3).';

@@ -32,7 +32,9 @@ BEGIN
         UNION ALL
         SELECT 'the privilege CREATE of others' FROM pg_catalog.pg_namespace n,
             LATERAL pg_catalog.aclexplode(n.nspacl) a
-            WHERE n.nspname = 'plinth' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner) o
+            WHERE n.nspname = 'plinth' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+                -- Ours from an earlier CREATE EXTENSION; that nobody else is this role is checked below.
+                AND a.grantee IS DISTINCT FROM pg_catalog.to_regrole('plinth_owner')) o
     LIMIT 1;
     IF what IS NOT NULL THEN
         RAISE EXCEPTION 'schema "plinth" is not empty: it has %', what
@@ -86,3 +88,7 @@ $$;
 
 GRANT anon, authenticated TO authenticator;
 GRANT USAGE ON SCHEMA plinth TO plinth_owner, anon, authenticated, plinth_admin;
+
+-- Here, not among the functions: columns of the next files have it as their default.
+CREATE FUNCTION plinth.uuid_v7() RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_uuid_v7';

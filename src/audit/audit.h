@@ -8,6 +8,28 @@
 #define PLINTH_AUDIT_H
 
 #include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/*
+ * An entry.  Actor, session and address come from the request context; where
+ * there is none yet (signing up, signing in), from what is given here.
+ */
+typedef struct PlinthAuditEntry
+{
+	const char *action;
+	const char *resource;        /* or NULL */
+	const char *result;          /* "success", "failure" or "denied" */
+	Jsonb *metadata;             /* or NULL */
+	const pg_uuid_t *user_id;    /* who acts, when no context says it; or NULL */
+	const pg_uuid_t *session_id; /* or NULL */
+	const char *user_agent;      /* or NULL */
+} PlinthAuditEntry;
+
+/*
+ * Writes an entry and returns its id.  Needs a transaction that may write, and
+ * no SPI connection of the caller's.
+ */
+extern pg_uuid_t plinth_audit_write(const PlinthAuditEntry *entry);
 
 /*
  * Writes an entry; who acts and from where comes from the request context.
@@ -16,5 +38,8 @@
  */
 extern void plinth_audit_record(const char *action, const char *resource, const char *result,
 								Jsonb *metadata);
+
+/* {"reason": reason} as metadata; palloc'd. */
+extern Jsonb *plinth_audit_reason(const char *reason);
 
 #endif /* PLINTH_AUDIT_H */

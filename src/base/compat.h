@@ -33,6 +33,17 @@ plinth_compat_lxid(void)
 #endif
 }
 
+/* May this role SET ROLE to that one?  16 tells it from membership. */
+static inline bool
+plinth_compat_can_set_role(Oid member, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(member, role);
+#else
+	return is_member_of_role(member, role);
+#endif
+}
+
 /* Forbids RESET of a setting; 15 has no such flag. */
 #if PG_VERSION_NUM >= 160000
 #define PLINTH_GUC_NO_RESET GUC_NO_RESET

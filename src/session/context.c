@@ -1,0 +1,90 @@
+/*
+ * context.c
+ *		plinth.context_begin: from a token to a request context.
+ *
+ * The function runs with its caller's rights, since PostgreSQL lets only such
+ * a function set the role for the rest of the transaction.  The role decides
+ * which tables a request may touch; who is calling is decided by the context
+ * alone, which a client can neither set nor reset.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/base.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "session/internal.h"
+#include "session/session.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+PGDLLEXPORT Datum plinth_session_context_begin(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_session_context_begin);
+
+static char *
+uuid_text(const pg_uuid_t *uuid)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}
+
+static void
+fix_context(const PlinthSession *session)
+{
+	PlinthContext context = {
+		.user_id = session->user_id,
+		.session_id = session->id,
+		.has_user = true,
+		.has_session = true,
+		.aal = session->aal,
+		.roles = session->role,
+		.address = plinth_base_client_address(),
+	};
+
+	if (session->has_impersonator)
+		context.impersonator = uuid_text(&session->impersonator_id);
+	plinth_base_context_fix(&context);
+}
+
+/* Takes the role of a request with an identity, where the login role may. */
+static void
+take_role(void)
+{
+	Oid role = get_role_oid(plinth_setting_role_authenticated, true);
+
+	if (!OidIsValid(role))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("role \"%s\" does not exist", plinth_setting_role_authenticated),
+						errhint("Set \"plinth.role_authenticated\" to a role that exists.")));
+	if (plinth_compat_can_set_role(GetSessionUserId(), role))
+		(void) set_config_option("role", plinth_setting_role_authenticated, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+Datum
+plinth_session_context_begin(PG_FUNCTION_ARGS)
+{
+	PlinthSession session;
+	pg_uuid_t *user_id = palloc(sizeof(pg_uuid_t));
+
+	plinth_base_hide_statement();
+	if (InLocalUserIdChange() || InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("plinth.context_begin() cannot run within a security-definer function"),
+				 errhint("Call it as the first statement of the transaction.")));
+
+	if (PG_ARGISNULL(0) || !plinth_session_find(PG_GETARG_TEXT_PP(0), &session))
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
+	fix_context(&session);
+	plinth_session_touch(&session);
+	take_role();
+
+	*user_id = session.user_id;
+	PG_RETURN_UUID_P(user_id);
+}
+
+void
+plinth_session_init(void)
+{
+}

@@ -1,0 +1,47 @@
+/*
+ * internal.h
+ *		What the files of room session share among themselves.
+ */
+#ifndef PLINTH_SESSION_INTERNAL_H
+#define PLINTH_SESSION_INTERNAL_H
+
+#include "crypto/crypto.h"
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+/* "pls_", 43 characters and a zero. */
+#define PLINTH_TOKEN_SIZE 48
+
+/* Makes a token, and the hash that is stored of it. */
+extern void plinth_session_token_make(char token[PLINTH_TOKEN_SIZE], uint8 hash[PLINTH_HASH_BYTES]);
+
+/* The hash of a token; false when it has not the form of one. */
+extern bool plinth_session_token_hash(const char *token, size_t len, uint8 hash[PLINTH_HASH_BYTES]);
+
+/* A session that was found good. */
+typedef struct PlinthSession
+{
+	pg_uuid_t id;
+	pg_uuid_t user_id;
+	TimestampTz expires_at;
+	TimestampTz last_active_at;
+	int aal;
+	char role[64];
+	bool has_impersonator;
+	pg_uuid_t impersonator_id;
+} PlinthSession;
+
+/*
+ * Looks a token up and checks all that can end a session.  Reads only: works
+ * in READ ONLY transactions and on a standby.  No SPI connection of the
+ * caller's.
+ */
+extern bool plinth_session_find(text *token, PlinthSession *session);
+
+/* At commit, notes that the session was in use; see touch.c for when it does not. */
+extern void plinth_session_touch(const PlinthSession *session);
+
+/* "session:<uuid>", as audit entries name a session; palloc'd. */
+extern char *plinth_session_resource(const pg_uuid_t *id);
+
+#endif /* PLINTH_SESSION_INTERNAL_H */
