@@ -56,47 +56,16 @@ static bool loaded = false;
 static uint64 loaded_sync = 0;
 static uint64 loaded_extension = 0;
 
-/*
- * Whatever the database or role is set to, values look the same and nothing
- * ends a transaction of ours but us.
- */
+/* What decoding needs beyond the settings that every worker fixes. */
 static void
 fix_settings(void)
 {
-	static const struct
-	{
-		const char *name;
-		const char *value;
-	} settings[] = {
-		{"search_path", "pg_catalog"},
-		{"DateStyle", "ISO, YMD"},
-		{"IntervalStyle", "postgres"},
-		{"TimeZone", "UTC"},
-		{"extra_float_digits", "3"},
-		{"bytea_output", "hex"},
-		{"xmlbinary", "base64"},
-		{"row_security", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"transaction_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"idle_session_timeout", "0"},
-		/* What is recorded of the slot must be on disk, but no standby need be there. */
-		{"synchronous_commit", "local"},
-	};
 	char work_mem[32];
 
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		if (GetConfigOption(settings[i].name, true, false) != NULL)
-			SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET, PGC_S_OVERRIDE);
-	}
 	snprintf(work_mem, sizeof(work_mem), "%d", Max(64, plinth_setting_sync_memory / 4));
 	SetConfigOption("logical_decoding_work_mem", work_mem, PGC_SUSET, PGC_S_OVERRIDE);
+	/* What is recorded of the slot must be on disk, but no standby need be there. */
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 /* Shows a problem that a person must solve, and logs it at most once a minute. */

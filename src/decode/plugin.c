@@ -20,7 +20,6 @@
 #include "replication/logical.h"
 #include "replication/output_plugin.h"
 #include "utils/rel.h"
-#include "worker/worker.h"
 
 #define MESSAGE_PREFIX "plinth"
 
@@ -43,16 +42,6 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *options, bool is_init)
 	options->receive_rewrites = true;
 }
 
-/* Leaves the middle of a large transaction when this worker is to stop. */
-static void
-check_stop(void)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (plinth_worker_stopping())
-		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
-						errmsg("terminating plinth's decoder due to administrator command")));
-}
-
 static void
 mark_told(ReorderBufferTXN *top)
 {
@@ -72,7 +61,7 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	ReorderBufferTXN *top = plinth_compat_toptxn(txn);
 	Oid relid = relation->rd_rel->relrewrite;
 
-	check_stop();
+	CHECK_FOR_INTERRUPTS();
 	if (!OidIsValid(relid))
 		relid = RelationGetRelid(relation);
 
@@ -97,7 +86,7 @@ truncate_relations(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrela
 	ReorderBufferTXN *top = plinth_compat_toptxn(txn);
 	Relation *wanted = palloc(nrelations * sizeof(Relation));
 
-	check_stop();
+	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < plinth_decode_nconsumers; i++)
 	{
 		const PlinthDecodeConsumer *consumer = plinth_decode_consumers[i];
@@ -137,7 +126,7 @@ message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn, bool
 {
 	TransactionId xid = InvalidTransactionId;
 
-	check_stop();
+	CHECK_FOR_INTERRUPTS();
 	if (strcmp(prefix, MESSAGE_PREFIX) != 0)
 		return;
 	if (transactional)

@@ -7,13 +7,10 @@
  * start drops or a slot whose generation is recorded.
  *
  * Finding the point from which decoding is consistent waits for the
- * transactions that run just now, as CREATE_REPLICATION_SLOT does.  That wait
- * happens inside PostgreSQL, on a lock, where only its own interrupts end it:
- * SIGTERM is PostgreSQL's die() meanwhile.
+ * transactions that run just now, as CREATE_REPLICATION_SLOT does: those of
+ * every database, and prepared ones.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include "base/base.h"
 #include "decode/internal.h"
@@ -21,7 +18,6 @@
 #include "replication/logical.h"
 #include "replication/slot.h"
 #include "storage/spin.h"
-#include "tcop/tcopprot.h"
 #include "worker/worker.h"
 
 /* Reads on until the snapshot is consistent; false when this worker is to stop. */
@@ -48,32 +44,17 @@ static bool
 make_slot(void)
 {
 	LogicalDecodingContext *ctx;
-	struct sigaction die_action;
-	struct sigaction old_action;
 	bool found;
 
-	memset(&die_action, 0, sizeof(die_action));
-	die_action.sa_handler = die;
-	die_action.sa_flags = SA_RESTART;
-	sigemptyset(&die_action.sa_mask);
-	sigaction(SIGTERM, &die_action, &old_action);
-
-	/* One that was asked to stop before the handler was changed. */
-	found = !plinth_worker_stopping();
+	/* It goes away by itself until it is made persistent. */
+	plinth_compat_slot_create(plinth_decode_slot_name(), true, RS_EPHEMERAL, false, true);
+	ctx = plinth_decode_reader_new(true);
+	found = find_startpoint(ctx);
 	if (found)
-	{
-		/* It goes away by itself until it is made persistent. */
-		plinth_compat_slot_create(plinth_decode_slot_name(), true, RS_EPHEMERAL, false, true);
-		ctx = plinth_decode_reader_new(true);
-		found = find_startpoint(ctx);
-		if (found)
-			ReplicationSlotPersist();
-		FreeDecodingContext(ctx);
-		if (!found)
-			ReplicationSlotRelease();
-	}
-	sigaction(SIGTERM, &old_action, NULL);
-	CHECK_FOR_INTERRUPTS();
+		ReplicationSlotPersist();
+	FreeDecodingContext(ctx);
+	if (!found)
+		ReplicationSlotRelease();
 	return found;
 }
 
