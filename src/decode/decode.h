@@ -101,11 +101,4 @@ extern void plinth_decode_require(void);
  */
 extern bool plinth_decode_request_slot(void);
 
-/*
- * Drops this database's slot when plinth is not installed in it (any more),
- * a running decoder aside; true when none is left.  For a worker that is
- * connected to the database, outside a transaction; may wait for a moment.
- */
-extern bool plinth_decode_slot_cleanup(void);
-
 #endif /* PLINTH_DECODE_H */

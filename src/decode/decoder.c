@@ -42,9 +42,9 @@
 
 typedef enum Outcome
 {
-	OUTCOME_STOP,     /* the process ends */
-	OUTCOME_READY,    /* the slot is there, and acquired */
-	OUTCOME_UNWANTED, /* settle again */
+	OUTCOME_STOP,   /* the process ends */
+	OUTCOME_READY,  /* the slot is there, and acquired */
+	OUTCOME_SETTLE, /* look again what slot there should be */
 } Outcome;
 
 static PlinthDecodeEntry *entry = NULL;
@@ -106,20 +106,19 @@ generations_moved(void)
 		   loaded_extension != plinth_base_generation(MyDatabaseId, PLINTH_GEN_EXTENSION);
 }
 
-/* Until somebody changed something, or some seconds; false when this worker is to stop. */
-static bool
-wait_for_change(void)
+/* Until the generation of sync moves from the one seen, or some seconds. */
+static Outcome
+wait_for_change(uint64 seen)
 {
-	uint64 sync = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	TimestampTz start = GetCurrentTimestamp();
 
-	while (plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC) == sync &&
+	while (plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC) == seen &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), PROBLEM_WAIT))
 	{
 		if (!plinth_worker_wait(POLL_IDLE))
-			return false;
+			return OUTCOME_STOP;
 	}
-	return !plinth_worker_stopping();
+	return OUTCOME_SETTLE;
 }
 
 /*
@@ -151,7 +150,7 @@ acquire_slot(void)
 		PlinthSlotHealth health = plinth_decode_slot_health(&pid);
 
 		if (health != PLINTH_SLOT_HEALTHY)
-			return OUTCOME_UNWANTED;
+			return OUTCOME_SETTLE;
 		if (pid == 0)
 			break;
 		plinth_worker_report("waiting for slot", psprintf("it is used by process %d", pid));
@@ -164,7 +163,7 @@ acquire_slot(void)
 
 /*
  * One step towards a slot: looks at what is recorded, what there is and what
- * is wanted.  OUTCOME_UNWANTED asks for another step.
+ * is wanted.  OUTCOME_SETTLE asks for another step.
  */
 static Outcome
 settle_once(void)
@@ -172,6 +171,7 @@ settle_once(void)
 	PlinthSlotRecord record;
 	PlinthSlotHealth health;
 	PlinthDecodeProblem problem;
+	uint64 seen = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	bool wanted;
 	int pid;
 
@@ -199,7 +199,7 @@ settle_once(void)
 		}
 		plinth_decode_slot_record_loss(&record, health);
 		plinth_decode_end();
-		return OUTCOME_UNWANTED;
+		return OUTCOME_SETTLE;
 	}
 	pg_atomic_write_u64(&entry->slot_generation, 0);
 	if (record.state == PLINTH_SLOT_LOST)
@@ -209,13 +209,13 @@ settle_once(void)
 			"slot lost", record.reason != NULL ? record.reason : "the slot was lost",
 			"What changed since is not in MongoDB. Repair each mapping: SELECT "
 			"plinth.sync_resync(name). See max_slot_wal_keep_size if it was invalidated.");
-		return wait_for_change() ? OUTCOME_UNWANTED : OUTCOME_STOP;
+		return wait_for_change(seen);
 	}
 	if (!plinth_decode_possible(&problem))
 	{
 		report_problem("misconfigured", problem.message, problem.hint);
 		plinth_decode_end();
-		return wait_for_change() ? OUTCOME_UNWANTED : OUTCOME_STOP;
+		return wait_for_change(seen);
 	}
 	plinth_decode_slot_record(&record, PLINTH_SLOT_CREATING);
 	plinth_decode_end();
@@ -281,7 +281,7 @@ reload(void)
 	plinth_decode_slot_read(&record);
 	plinth_decode_end();
 	if (!wanted || record.state != PLINTH_SLOT_READY)
-		return OUTCOME_UNWANTED;
+		return OUTCOME_SETTLE;
 
 	for (int i = 0; i < plinth_decode_nconsumers; i++)
 	{

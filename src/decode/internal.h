@@ -119,6 +119,11 @@ extern void plinth_decode_slot_record(PlinthSlotRecord *record, PlinthSlotState 
  * False when this worker is to stop or the extension has gone.
  */
 extern bool plinth_decode_slot_create(PlinthSlotRecord *record);
+/*
+ * Coordinator, where plinth is not installed (any more): drops the slot that
+ * is left over; false while somebody uses it.
+ */
+extern bool plinth_decode_slot_cleanup(void);
 /* Decoder: drops this database's slot if there is one; it must not be acquired. */
 extern void plinth_decode_slot_drop(void);
 

@@ -24,7 +24,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "base/base.h"
 #include "catalog/pg_type.h"
 #include "decode/internal.h"
@@ -34,9 +33,7 @@
 #include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "worker/worker.h"
 
 static const char *const state_names[] = {
 	[PLINTH_SLOT_NONE] = "none", [PLINTH_SLOT_CREATING] = "creating", [PLINTH_SLOT_READY] = "ready",
@@ -257,18 +254,8 @@ plinth_decode_slot_cleanup(void)
 {
 	int pid;
 	PlinthSlotHealth health = plinth_decode_slot_health(&pid);
-	bool installed;
 
 	if (health == PLINTH_SLOT_ABSENT || health == PLINTH_SLOT_FOREIGN)
-		return true;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	installed = OidIsValid(plinth_base_extension_oid());
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-
-	if (installed)
 		return true;
 	if (pid != 0)
 		return false;
