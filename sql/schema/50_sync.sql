@@ -49,6 +49,7 @@ CREATE TABLE plinth.sync_tasks (
     kind         text NOT NULL CHECK (kind IN ('snapshot', 'sweep')),
     relation     oid NOT NULL,                   -- snapshot: the table, or one partition of it
     cursor_key   text,                           -- snapshot: the last key done, as an array literal
+    sent_key     text,                           -- snapshot: rows up to this key may have been sent already
     cursor_id    bytea,                          -- sweep: the last _id done, as BSON
     done         bigint NOT NULL DEFAULT 0,
     total        bigint NOT NULL DEFAULT 0,

@@ -33,6 +33,7 @@
 typedef struct PlinthSyncLane
 {
 	NameData server;			/* (L) "" when free */
+	Oid owner;					/* (L) of its mappings: whose user mapping is used */
 	int pid;					/* (L) of the lane that is attached to the channel, or 0 */
 	pg_atomic_uint64 generation; /* sync generation whose mappings it has loaded */
 	pg_atomic_uint64 durable;	/* below it nothing needs to be decoded again; 0: unknown */
@@ -79,8 +80,8 @@ extern void plinth_sync_shared_init(void);
 /* NULL when there is no entry; with create an ERROR (53400) when all are taken. */
 extern PlinthSyncDatabase *plinth_sync_database(Oid database, bool create);
 extern LWLock *plinth_sync_lock(void);
-/* The lane that serves a server, or -1; with assign a free one is taken (-1 when none is). */
-extern int plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, bool assign);
+/* The lane of an owner's mappings to a server, or -1; with assign a free one is taken (-1 when none is). */
+extern int plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool assign);
 extern void plinth_sync_stat_set(const PlinthSyncStat *stat);
 extern bool plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat);
 extern void plinth_sync_stat_remove(Oid database, int64 mapping);
@@ -176,18 +177,27 @@ typedef struct PlinthSyncMapping
 	Oid key_types[PLINTH_SYNC_MAX_KEYS];
 	int nfields;
 	PlinthMongoField **fields;
+	Oid *field_types;
 	PlinthMongoIdSpec *idspec;
 	char *keys_sql;				/* $1..$n: text[] of each key column */
-	char *page_sql[2];			/* without and with a cursor $1..$n: text; a last $ is the limit */
+	char *absent_sql;			/* as keys_sql, without the fields */
+	/*
+	 * A page is head [keys_only], the table's name, tail [cursor][keys_only]:
+	 * without and with a cursor $1..$n (text); a last $ is the limit.  With
+	 * keys_only without fields and filter.
+	 */
+	char *page_head[2];
+	char *page_tail[2][2];
 	SPIPlanPtr keys_plan;
+	SPIPlanPtr absent_plan;
 	SPIPlanPtr page_plan[2];
 } PlinthSyncMapping;
 
 /* Loads one mapping (inside a transaction with SPI not connected); NULL when it does not exist. */
 extern PlinthSyncMapping *plinth_sync_mapping_load(MemoryContext parent, int64 id);
 extern void plinth_sync_mapping_free(PlinthSyncMapping *mapping);
-/* The ids of a server's mappings (of all with NULL): a palloc'd int64 List. */
-extern List *plinth_sync_mapping_ids(const char *server);
+/* The ids of an owner's mappings to a server: a palloc'd List of int64 *. */
+extern List *plinth_sync_mapping_ids(const char *server, Oid owner);
 /* snake_case to camelCase; palloc'd. */
 extern char *plinth_sync_camel_case(const char *name);
 
@@ -252,6 +262,10 @@ extern void plinth_sync_batch_free(PlinthSyncBatch *batch);
 extern void plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
 								  PlinthSyncBatch *batch);
 
+/* Which of these keys have no row (that matches the filter), or one that spells its key otherwise. */
+extern void plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
+									bool *absent);
+
 /* Reads the next rows after a key (an array literal; NULL: from the start) of the table or of one partition (relation). */
 extern void plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after,
 								  int limit, PlinthSyncBatch *batch);
@@ -283,10 +297,10 @@ typedef struct PlinthDirtySet
 	dlist_head acked;
 	long nowed;
 	long nacked;
+	Size bytes;
 } PlinthDirtySet;
 
 extern void plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent);
-extern Size plinth_sync_dirty_memory(const PlinthDirtySet *set);
 extern void plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const char *key,
 								   bool zombie);
 /* Gathers at most max owed keys whose transactions are visible, and marks them in flight. */
@@ -311,16 +325,16 @@ typedef struct PlinthSyncTask
 	int64 id;
 	bool sweep;
 	Oid relation;
-	char *cursor_key;			/* fenced */
-	char *ahead_key;			/* written, not fenced yet */
-	char *sent_key;				/* snapshot: rows up to it may have been sent before a crash */
-	PlinthBson cursor_id;
-	int64 done;					/* fenced */
+	char *cursor_key;			/* snapshot: fenced up to here; NULL: from the start */
+	char *ahead_key;			/* snapshot: acknowledged up to here */
+	char *sent_key;				/* snapshot: written down before it is sent */
+	char *suspect_until;		/* snapshot: what was sent before a crash ends here */
+	PlinthBson cursor_id;		/* sweep */
+	int64 done;					/* rows or documents, fenced */
 	int64 ahead;
-	bool waiting;				/* for those who wrote before the decoder knew the mapping */
-	bool waited;
+	bool waited;				/* for those who wrote before the decoder knew the mapping */
+	List *lockers;				/* VirtualTransactionId *: those who are waited for */
 	bool finished;				/* everything written; goes with the next fence */
-	List *lockers;				/* VirtualTransactionId * */
 } PlinthSyncTask;
 
 typedef struct PlinthLaneMapping
@@ -351,6 +365,7 @@ typedef struct PlinthLane
 	PlinthSyncLane *shared;
 	MemoryContext context;
 	char server[NAMEDATALEN];
+	Oid owner;
 	List *mappings;				/* PlinthLaneMapping * */
 	uint64 generation;
 	bool shapes_stale;
@@ -363,28 +378,43 @@ typedef struct PlinthLane
 	int failures;
 	TimestampTz retry_at;		/* the server waits until then; 0: not waiting */
 	TimestampTz last_checkpoint;
+	TimestampTz last_stats;
+	TimestampTz last_look;		/* when invalidations were last taken in */
 	TimestampTz last_log;
 	char last_logged[PLINTH_SYNC_MESSAGE_LEN];
 	long acked;					/* since the last checkpoint */
+	bool gone;					/* the extension is */
 } PlinthLane;
 
 extern void plinth_sync_lane_main(int instance);
 extern int plinth_sync_lane_wanted(void);
-extern PlinthLaneMapping *plinth_sync_lane_mapping(PlinthLane *lane, int64 id);
-/* (Re)loads the lane's mappings, tasks and counts. */
+
+/*
+ * Runs work in a transaction of its own.  An ERROR is that mapping's failure:
+ * told, and tried again later; without a mapping it is raised.  False when
+ * work did not commit.
+ */
+typedef void (*PlinthLaneWork)(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg);
+extern bool plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping,
+								 PlinthLaneWork work, void *arg);
+/* lane_load.c: (re)loads the lane's mappings, tasks and counts. */
 extern void plinth_sync_lane_load(PlinthLane *lane);
-/* A transaction of the lane's; false when the extension has gone. */
-extern bool plinth_sync_lane_begin(PlinthLane *lane);
-extern void plinth_sync_lane_commit(PlinthLane *lane);
+extern void plinth_sync_lane_settle(PlinthLane *lane);
+extern PlinthLaneMapping *plinth_sync_lane_mapping(PlinthLane *lane, int64 id);
+/* May it be written now? */
+extern bool plinth_sync_lane_ready(PlinthLaneMapping *mapping);
 
-/* lane_report.c: states, backoff, log. */
+/* report.c: states, backoff, log. */
 extern void plinth_sync_report_failure(PlinthLane *lane, PlinthLaneMapping *mapping,
-									   const PlinthMongoError *error);
+									   const char *kind, const char *message);
 extern void plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping);
+extern void plinth_sync_report_log(PlinthLane *lane, const char *what, const char *message);
 extern void plinth_sync_report_stats(PlinthLane *lane);
-extern TimestampTz plinth_sync_backoff(int failures);
+extern void plinth_sync_report_publish(PlinthLane *lane);
+/* The server failed: everything on this lane waits. */
+extern void plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error);
 
-/* store.c: the tables; each inside a transaction of the caller's. */
+/* store.c, state.c: the tables; each inside a transaction of the caller's. */
 extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
 								   int zombie_stage);
 extern void plinth_sync_store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, int max);
@@ -402,35 +432,40 @@ extern void plinth_sync_store_prepared(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
-extern void plinth_sync_store_add_task(int64 mapping, const char *kind, Oid relation);
+extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping);
+extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n,
+									int delay_ms);
 extern void plinth_sync_store_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
 extern bool *plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
 
 /* apply.c: writing; no transaction is open while it talks to MongoDB. */
-typedef struct PlinthSyncOutcome
-{
-	bool sent;					/* the server answered every command */
-	PlinthMongoError error;		/* when not */
-} PlinthSyncOutcome;
 
-/* Writes a batch; conflicts of unique values are settled here.  Each op's error tells. */
+/*
+ * Writes a batch; conflicts of unique values are settled, what can never be
+ * written is told in the ops' errors.  False when the server failed as a
+ * whole (reported already); *unknown tells whether the batch may still land.
+ */
 extern bool plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch *batch,
-							  PlinthMongoError *error);
+							  bool *unknown);
+/* One batch of keys from memory, or from sync_dirty; true when there was anything to do. */
 extern bool plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping);
 extern bool plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping);
 
-/* conflict.c */
+/* conflict.c: a unique index of the collection refused op; settles it or leaves the error. */
 extern void plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping,
 										PlinthMongoOp *op);
 
 /* fence.c */
 extern bool plinth_sync_connect(PlinthLane *lane);
 extern void plinth_sync_disconnect(PlinthLane *lane);
+/* True when the mapping's collection is ours to write. */
 extern bool plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping);
+/* Moves the fences, then writes down what they cover; false when the server failed. */
 extern bool plinth_sync_checkpoint(PlinthLane *lane);
 
-/* tasks.c */
+/* tasks.c: one step of the mapping's first task; true when there was anything to do. */
 extern bool plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping);
+/* What was acknowledged since the last fence may be lost: back to it. */
 extern void plinth_sync_task_rewind(PlinthLaneMapping *mapping);
 
 /* wait.c: true when everything before lsn is in MongoDB; timeout in ms, -1 for none. */

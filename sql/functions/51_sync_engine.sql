@@ -1,0 +1,163 @@
+-- sync: what the engine asks of the catalogs.
+
+CREATE OR REPLACE FUNCTION plinth._sync_leaves(relation oid) RETURNS oid[]
+LANGUAGE sql STABLE
+AS $$
+    SELECT coalesce(pg_catalog.array_agg(t.relid::oid ORDER BY t.relid::oid), '{}')
+      FROM pg_catalog.pg_partition_tree(relation::regclass) AS t
+     WHERE t.isleaf AND t.relid::oid <> relation
+$$;
+
+CREATE OR REPLACE FUNCTION plinth._sync_columns(relation oid) RETURNS jsonb
+LANGUAGE sql STABLE
+AS $$
+    SELECT pg_catalog.jsonb_object_agg(a.attnum, a.attname)
+      FROM pg_catalog.pg_attribute AS a
+     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+
+-- Everything that decides what a document looks like, apart from the rows: a
+-- change of it makes every document be sent again.
+CREATE OR REPLACE FUNCTION plinth._sync_shape(mapping_id bigint) RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
+                                               m.filter, m.collection, m.server_name))
+           || ' ' || coalesce(pg_catalog.string_agg(
+               pg_catalog.format('%s:%I:%s%s%s', a.attnum, a.attname,
+                                 pg_catalog.format_type(a.atttypid, a.atttypmod),
+                                 (SELECT '{' || pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ','
+                                                                      ORDER BY e.enumsortorder) || '}'
+                                    FROM pg_catalog.pg_enum AS e
+                                   WHERE e.enumtypid IN (t.oid, t.typelem, t.typbasetype)),
+                                 (SELECT '(' || pg_catalog.string_agg(
+                                             pg_catalog.format('%I %s', c.attname,
+                                                               pg_catalog.format_type(c.atttypid, c.atttypmod)),
+                                             ',' ORDER BY c.attnum) || ')'
+                                    FROM pg_catalog.pg_type AS r
+                                    JOIN pg_catalog.pg_attribute AS c ON c.attrelid = r.typrelid
+                                   WHERE r.oid IN (t.oid, t.typelem, t.typbasetype) AND r.typrelid <> 0
+                                     AND c.attnum > 0 AND NOT c.attisdropped)),
+               ';' ORDER BY a.attnum), '')
+      FROM plinth.sync_mappings AS m
+      LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
+      LEFT JOIN pg_catalog.pg_attribute AS a
+        ON a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped
+       AND (m.columns IS NULL OR a.attname = ANY (m.columns) OR m.fields ? a.attname::text
+            OR a.attname = ANY (m.key_columns) OR a.attnum = ANY (s.key_attnums))
+      LEFT JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+     WHERE m.id = _sync_shape.mapping_id
+     GROUP BY m.id
+$$;
+
+-- The name that a column has now which was called so when the mapping was last settled.
+CREATE OR REPLACE FUNCTION plinth._sync_renamed(relation oid, columns_seen jsonb, column_name text) RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT coalesce((SELECT a.attname::text
+                       FROM pg_catalog.jsonb_each_text(columns_seen) AS o (attnum, attname)
+                       JOIN pg_catalog.pg_attribute AS a
+                         ON a.attrelid = relation AND a.attnum = o.attnum::smallint AND NOT a.attisdropped
+                      WHERE o.attname = column_name), column_name)
+$$;
+
+CREATE OR REPLACE FUNCTION plinth._sync_sweep(mapping_id bigint) RETURNS void
+LANGUAGE sql
+AS $$
+    DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_sweep.mapping_id AND t.kind = 'sweep';
+    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
+    SELECT m.id, 'sweep', m.relation FROM plinth.sync_mappings AS m WHERE m.id = _sync_sweep.mapping_id;
+$$;
+
+-- Every row again, and away with what no row stands behind.  A snapshot or a
+-- sweep that is under way starts anew.
+CREATE OR REPLACE FUNCTION plinth._sync_send_again(mapping_id bigint) RETURNS void
+LANGUAGE sql
+AS $$
+    DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_again.mapping_id AND t.kind = 'snapshot';
+    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
+    SELECT m.id, 'snapshot', m.relation FROM plinth.sync_mappings AS m WHERE m.id = _sync_send_again.mapping_id;
+    SELECT plinth._sync_sweep(_sync_send_again.mapping_id);
+$$;
+
+-- Follows renamed columns in the mapping's own row.
+CREATE OR REPLACE FUNCTION plinth._sync_follow(mapping_id bigint, columns_seen jsonb) RETURNS void
+LANGUAGE sql
+AS $$
+    UPDATE plinth.sync_mappings AS m
+       SET key_columns = (SELECT pg_catalog.array_agg(plinth._sync_renamed(m.relation, columns_seen, k.name::text)::name
+                                                      ORDER BY k.place)
+                            FROM pg_catalog.unnest(m.key_columns) WITH ORDINALITY AS k (name, place)),
+           columns = (SELECT pg_catalog.array_agg(plinth._sync_renamed(m.relation, columns_seen, k.name::text)::name
+                                                  ORDER BY k.place)
+                        FROM pg_catalog.unnest(m.columns) WITH ORDINALITY AS k (name, place)),
+           fields = coalesce((SELECT pg_catalog.jsonb_object_agg(
+                                         plinth._sync_renamed(m.relation, columns_seen, f.key), f.value)
+                                FROM pg_catalog.jsonb_each(m.fields) AS f), '{}'),
+           casts = coalesce((SELECT pg_catalog.jsonb_object_agg(
+                                        plinth._sync_renamed(m.relation, columns_seen, f.key), f.value)
+                               FROM pg_catalog.jsonb_each(m.casts) AS f), '{}')
+     WHERE m.id = _sync_follow.mapping_id
+$$;
+
+-- Settles what changed in a table's definition since its rows were last sent:
+-- renamed columns are followed, and what must be sent or swept becomes tasks.
+-- Returns whether anything had changed.
+CREATE OR REPLACE FUNCTION plinth._sync_settle(mapping_id bigint) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    m          plinth.sync_mappings;
+    s          plinth.sync_states;
+    now_seen   jsonb;
+    now_leaves oid[];
+    now_shape  text;
+    moved      boolean := false;
+BEGIN
+    SELECT * INTO m FROM plinth.sync_mappings AS t WHERE t.id = _sync_settle.mapping_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO plinth.sync_states (mapping_id) VALUES (m.id) ON CONFLICT DO NOTHING;
+    SELECT * INTO s FROM plinth.sync_states AS t WHERE t.mapping_id = m.id FOR UPDATE;
+    now_seen := plinth._sync_columns(m.relation);
+    IF now_seen IS NULL THEN
+        RETURN false;
+    END IF;
+    now_leaves := plinth._sync_leaves(m.relation);
+
+    IF s.columns_seen <> now_seen THEN
+        PERFORM plinth._sync_follow(m.id, s.columns_seen);
+    END IF;
+    IF s.key_attnums IS NULL THEN
+        UPDATE plinth.sync_states AS t
+           SET key_attnums = (SELECT pg_catalog.array_agg(a.attnum ORDER BY k.place)
+                                FROM pg_catalog.unnest(m.key_columns) WITH ORDINALITY AS k (name, place)
+                                JOIN pg_catalog.pg_attribute AS a
+                                  ON a.attrelid = m.relation AND a.attname = k.name AND NOT a.attisdropped)
+         WHERE t.mapping_id = m.id;
+    END IF;
+
+    now_shape := plinth._sync_shape(m.id);
+    IF s.shape <> now_shape THEN
+        PERFORM plinth._sync_send_again(m.id);
+    ELSIF s.leaves <> now_leaves THEN
+        INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
+        SELECT m.id, 'snapshot', l FROM pg_catalog.unnest(now_leaves) AS l WHERE l <> ALL (s.leaves);
+        IF NOT s.leaves <@ now_leaves THEN
+            PERFORM plinth._sync_sweep(m.id);
+        END IF;
+    END IF;
+    moved := (s.shape, s.leaves, s.columns_seen) IS DISTINCT FROM (now_shape, now_leaves, now_seen);
+    IF moved THEN
+        UPDATE plinth.sync_states AS t
+           SET shape = now_shape, leaves = now_leaves, columns_seen = now_seen
+         WHERE t.mapping_id = m.id;
+    END IF;
+    RETURN moved;
+END
+$$;
+
+REVOKE ALL ON FUNCTION plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
+    plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
+    plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;

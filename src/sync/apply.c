@@ -1,0 +1,341 @@
+/*
+ * apply.c
+ *		A batch of keys on its way: read, written, answered.
+ *
+ * What an answer means for a key:
+ *	 acknowledged by the majority	done, once the fence has moved
+ *	 a unique index refuses it		settled in conflict.c, else a dead letter
+ *	 it can never be stored			a dead letter; the next change tries again
+ *	 answered with another error	owed again, later; a dead letter after
+ *									MAX_ATTEMPTS
+ *	 no answer						owed again, and suspect: the write may land
+ *									after a newer one (docs/sync.md, zombies)
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "sync/sync_int.h"
+
+#define MAX_ATTEMPTS 12
+
+bool
+plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch *batch,
+				  bool *unknown)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
+	PlinthMongoOp *ops = palloc_extended(sizeof(PlinthMongoOp) * Max(batch->nops, 1),
+										 MCXT_ALLOC_HUGE);
+	PlinthMongoError error = {0};
+	PlinthMongoStatus status;
+
+	*unknown = false;
+	for (int i = 0; i < batch->nops; i++)
+		ops[i] = batch->ops[i].op;
+	status = batch->nops == 0 ? PLINTH_MONGO_OK
+							  : plinth_mongo_write(lane->client, mapping->def->collection, ops,
+												   batch->nops, &error);
+	if (status == PLINTH_MONGO_OK)
+	{
+		for (int i = 0; i < batch->nops; i++)
+		{
+			if (ops[i].error.status == PLINTH_MONGO_DUPLICATE_KEY && lane->client != NULL)
+				plinth_sync_settle_conflict(lane, mapping, &ops[i]);
+			if (ops[i].error.status == PLINTH_MONGO_WRITE_CONCERN)
+				*unknown = true;
+			batch->ops[i].op.error = ops[i].error;
+			if (ops[i].error.status != PLINTH_MONGO_OK)
+				continue;
+			if (ops[i].kind == PLINTH_MONGO_DELETE)
+				mapping->stat.documents_deleted++;
+			else
+				mapping->stat.documents_replaced++;
+			mapping->stat.bytes_sent += ops[i].document.len;
+		}
+		lane->acked += batch->nops;
+		mapping->fence_due = true;
+		plinth_sync_report_success(lane, mapping);
+	}
+	else
+	{
+		*unknown = plinth_mongo_status_is_unknown(status);
+		plinth_sync_report_outage(lane, &error);
+	}
+	MemoryContextSwitchTo(old);
+	return status == PLINTH_MONGO_OK;
+}
+
+/* The worst of what the ops of each key came to. */
+static const PlinthMongoError **
+outcomes(PlinthSyncBatch *batch, int nkeys)
+{
+	const PlinthMongoError **worst = palloc0(sizeof(PlinthMongoError *) * Max(nkeys, 1));
+
+	for (int i = 0; i < batch->nops; i++)
+	{
+		PlinthSyncOp *op = &batch->ops[i];
+
+		if (op->key >= 0 && op->op.error.status != PLINTH_MONGO_OK)
+			worst[op->key] = &op->op.error;
+	}
+	return worst;
+}
+
+static bool
+never(const PlinthMongoError *error, int attempts)
+{
+	return !plinth_mongo_status_is_transient(error->status) ||
+		   (error->status == PLINTH_MONGO_OTHER && attempts >= MAX_ATTEMPTS);
+}
+
+static void
+store_dead(PlinthLaneMapping *mapping, const char *literal, const PlinthSyncKey *key,
+		   const PlinthMongoError *error)
+{
+	if (key->poison != NULL)
+		plinth_sync_store_dead(mapping, literal, unpack_sql_state(key->poison_code), 0,
+							   key->poison);
+	else
+		plinth_sync_store_dead(mapping, literal, plinth_mongo_status_name(error->status),
+							   error->code, error->message);
+	plinth_sync_report_failure(NULL, mapping, "dead letter",
+							   key->poison != NULL ? key->poison : error->message);
+}
+
+typedef struct OwedBatch
+{
+	PlinthDirtyKey **dirty;
+	PlinthSyncKey *keys;
+	int nkeys;
+	PlinthSyncBatch *batch;
+	const PlinthMongoError **errors;
+} OwedBatch;
+
+static void
+read_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	OwedBatch *owed = arg;
+
+	plinth_sync_read_keys(mapping->def, owed->keys, owed->nkeys, owed->batch);
+}
+
+/* What an answered batch leaves to be written down: dead letters, letters that live again, zombies. */
+static void
+settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	OwedBatch *owed = arg;
+	char **zombies = palloc(sizeof(char *) * owed->nkeys);
+	char **alive = palloc(sizeof(char *) * owed->nkeys);
+	int nzombies = 0;
+	int nalive = 0;
+
+	for (int i = 0; i < owed->nkeys; i++)
+	{
+		PlinthSyncKey *key = &owed->keys[i];
+		PlinthDirtyKey *dirty = owed->dirty[i];
+		char *literal;
+
+		if (!key->done || (owed->errors[i] == NULL && key->poison == NULL && !dirty->zombie &&
+						   !mapping->dead))
+			continue;
+		literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
+		if (key->poison != NULL ||
+			(owed->errors[i] != NULL && never(owed->errors[i], dirty->attempts)))
+			store_dead(mapping, literal, key, owed->errors[i]);
+		else if (owed->errors[i] == NULL)
+		{
+			alive[nalive++] = literal;
+			if (dirty->zombie)
+				zombies[nzombies++] = literal;
+		}
+	}
+	plinth_sync_store_undead(mapping, alive, nalive);
+	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
+}
+
+static void
+return_all(PlinthLaneMapping *mapping, OwedBatch *owed, bool zombie)
+{
+	for (int i = 0; i < owed->nkeys; i++)
+	{
+		owed->dirty[i]->zombie |= zombie && owed->keys[i].done;
+		plinth_sync_dirty_return(&mapping->dirty, owed->dirty[i]);
+	}
+}
+
+static void
+finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
+{
+	for (int i = 0; i < owed->nkeys; i++)
+	{
+		PlinthDirtyKey *dirty = owed->dirty[i];
+		const PlinthMongoError *error = owed->errors[i];
+
+		if (!owed->keys[i].done)
+			plinth_sync_dirty_return(&mapping->dirty, dirty);
+		else if (owed->keys[i].poison != NULL || (error != NULL && never(error, dirty->attempts)))
+			plinth_sync_dirty_forget(&mapping->dirty, dirty);
+		else if (error == NULL)
+		{
+			dirty->zombie = false;
+			plinth_sync_dirty_ack(&mapping->dirty, dirty);
+		}
+		else
+		{
+			dirty->attempts++;
+			dirty->zombie |= plinth_mongo_status_is_unknown(error->status);
+			plinth_sync_dirty_return(&mapping->dirty, dirty);
+			plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
+									   error->message);
+		}
+	}
+}
+
+bool
+plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	MemoryContext work = AllocSetContextCreate(lane->context, "plinth owed batch",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	OwedBatch owed = {0};
+	bool unknown;
+
+	owed.dirty = palloc(sizeof(PlinthDirtyKey *) * plinth_setting_sync_batch_rows);
+	owed.nkeys = plinth_sync_dirty_take(&mapping->dirty, owed.dirty,
+										plinth_setting_sync_batch_rows);
+	if (owed.nkeys == 0)
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(work);
+		return false;
+	}
+	owed.keys = palloc0(sizeof(PlinthSyncKey) * owed.nkeys);
+	for (int i = 0; i < owed.nkeys; i++)
+	{
+		owed.keys[i].key = owed.dirty[i]->key;
+		owed.keys[i].keylen = owed.dirty[i]->keylen;
+	}
+	owed.batch = plinth_sync_batch_create(work);
+
+	if (!plinth_sync_lane_run(lane, mapping, read_owed, &owed))
+		return_all(mapping, &owed, false);
+	else if (!plinth_sync_apply(lane, mapping, owed.batch, &unknown))
+		return_all(mapping, &owed, unknown);
+	else
+	{
+		MemoryContextSwitchTo(work);
+		owed.errors = outcomes(owed.batch, owed.nkeys);
+		if (plinth_sync_lane_run(lane, mapping, settle_owed, &owed))
+			finish_owed(mapping, &owed);
+		else
+			return_all(mapping, &owed, false);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return true;
+}
+
+typedef struct StoredBatch
+{
+	PlinthSyncKey *keys;
+	int *stages;
+	bool *suspects;
+	int nkeys;
+	PlinthSyncBatch *batch;
+	const PlinthMongoError **errors;
+	MemoryContext context;
+} StoredBatch;
+
+static void
+take_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	StoredBatch *stored = arg;
+	MemoryContext old = MemoryContextSwitchTo(stored->context);
+
+	stored->nkeys = plinth_sync_store_take(mapping, &stored->keys, &stored->stages,
+										   &stored->suspects, plinth_setting_sync_batch_rows);
+	MemoryContextSwitchTo(old);
+	if (stored->nkeys == 0)
+		plinth_sync_store_counts(mapping);
+}
+
+static void
+read_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	StoredBatch *stored = arg;
+
+	plinth_sync_read_keys(mapping->def, stored->keys, stored->nkeys, stored->batch);
+}
+
+static void
+settle_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	StoredBatch *stored = arg;
+	char **done = palloc(sizeof(char *) * stored->nkeys);
+	char **later = palloc(sizeof(char *) * stored->nkeys);
+	bool *suspects = palloc(sizeof(bool) * stored->nkeys);
+	int *stages = palloc(sizeof(int) * stored->nkeys);
+	int ndone = 0;
+	int nlater = 0;
+
+	for (int i = 0; i < stored->nkeys; i++)
+	{
+		PlinthSyncKey *key = &stored->keys[i];
+		const PlinthMongoError *error = stored->errors[i];
+		char *literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
+
+		if (key->done && (key->poison != NULL || (error != NULL && never(error, MAX_ATTEMPTS))))
+			store_dead(mapping, literal, key, error);
+		else if (!key->done)
+			later[nlater++] = literal;
+		else if (error != NULL)
+		{
+			later[nlater++] = literal;
+			plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
+									   error->message);
+		}
+		else
+		{
+			done[ndone] = literal;
+			suspects[ndone] = stored->suspects[i];
+			stages[ndone++] = stored->stages[i];
+		}
+	}
+	plinth_sync_store_undead(mapping, done, ndone);
+	plinth_sync_store_later(mapping, later, nlater, 1000);
+	plinth_sync_store_done(mapping, done, suspects, stages, ndone);
+}
+
+bool
+plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	MemoryContext work;
+	MemoryContext old;
+	StoredBatch stored = {0};
+	bool unknown;
+
+	if (!mapping->stored_any || mapping->stored_due > GetCurrentTimestamp())
+		return false;
+	work = AllocSetContextCreate(lane->context, "plinth stored batch", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(work);
+	stored.context = work;
+	stored.batch = plinth_sync_batch_create(work);
+
+	/*
+	 * Taken in a transaction of its own: that it is sent must be known before
+	 * it is, and what is read must be newer than the mark.  Then, fence first,
+	 * the rows that are done leave the table.
+	 */
+	if (plinth_sync_lane_run(lane, mapping, take_stored, &stored) && stored.nkeys > 0 &&
+		plinth_sync_lane_run(lane, mapping, read_stored, &stored) &&
+		plinth_sync_apply(lane, mapping, stored.batch, &unknown))
+	{
+		MemoryContextSwitchTo(work);
+		stored.errors = outcomes(stored.batch, stored.nkeys);
+		if (plinth_sync_checkpoint(lane))
+			plinth_sync_lane_run(lane, mapping, settle_stored, &stored);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return stored.nkeys > 0;
+}

@@ -1,0 +1,518 @@
+/*
+ * collect.c
+ *		The consumer in the decoder: which keys of which mappings changed.
+ *
+ * While a transaction is decoded, its marks gather in a spool of its own; at
+ * its commit they move to the spools of the lanes concerned, with the lsn of
+ * the commit record, and from there into the channel as the lanes take them.
+ * A lane that is busy delays nobody else: its marks wait in its spool, on disk
+ * beyond plinth.sync_memory.  What a rolled-back subtransaction touched may be
+ * marked too: a mark never says what a row is, only that it must be looked at.
+ *
+ * Which table belongs to which mapping is found once a table and kept until a
+ * relcache invalidation or a change of the mappings; partitions are followed
+ * to their ancestors under the historic snapshot, that is as they were when
+ * the change was made.
+ *
+ * A change whose key cannot be told from what the WAL holds becomes a mark to
+ * sweep the mapping; it is never passed over.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "catalog/partition.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "decode/decode.h"
+#include "sync/sync_int.h"
+#include "worker/worker.h"
+
+/* A mapping, as much of it as decoding needs. */
+typedef struct Target
+{
+	int64 mapping;
+	Oid relation;
+	int lane;
+	int nkeys;					/* 0: the key is not known, sweep at any change */
+	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS]; /* in the mapping's own table */
+} Target;
+
+/* A target as seen from one table: the mapping's own, or a partition. */
+typedef struct TableTarget
+{
+	const Target *target;
+	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS];
+	FmgrInfo output[PLINTH_SYNC_MAX_KEYS];
+} TableTarget;
+
+typedef struct TableEntry
+{
+	Oid relid;					/* hash key */
+	bool valid;
+	int ntargets;
+	TableTarget *targets;
+} TableEntry;
+
+typedef struct TransactionEntry
+{
+	TransactionId xid;			/* hash key */
+	PlinthSpool *spool;
+} TransactionEntry;
+
+static PlinthSyncDatabase *db = NULL;
+static MemoryContext targets_context = NULL;
+static MemoryContext tables_context = NULL;
+static MemoryContext work_context = NULL;
+static MemoryContext collect_context = NULL;
+static List *targets = NIL;
+static HTAB *tables = NULL;
+static HTAB *transactions = NULL;
+static PlinthSpool *lane_spools[PLINTH_SYNC_MAX_LANES];
+static bool lane_used[PLINTH_SYNC_MAX_LANES];
+static XLogRecPtr progress_sent[PLINTH_SYNC_MAX_LANES];
+static XLogRecPtr last_decoded = InvalidXLogRecPtr;
+
+static void
+forget_tables(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS seq;
+	TableEntry *entry;
+
+	if (tables == NULL)
+		return;
+	if (OidIsValid(relid))
+	{
+		entry = hash_search(tables, &relid, HASH_FIND, NULL);
+		if (entry != NULL)
+			entry->valid = false;
+		return;
+	}
+	hash_seq_init(&seq, tables);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		entry->valid = false;
+}
+
+static void
+collect_start(void)
+{
+	HASHCTL ctl = {0};
+
+	collect_context = AllocSetContextCreate(TopMemoryContext, "plinth collect",
+											ALLOCSET_DEFAULT_SIZES);
+	targets_context = AllocSetContextCreate(collect_context, "plinth collect targets",
+											ALLOCSET_SMALL_SIZES);
+	tables_context = AllocSetContextCreate(collect_context, "plinth collect tables",
+										   ALLOCSET_SMALL_SIZES);
+	work_context = AllocSetContextCreate(collect_context, "plinth collect change",
+										 ALLOCSET_DEFAULT_SIZES);
+	ctl.keysize = sizeof(TransactionId);
+	ctl.entrysize = sizeof(TransactionEntry);
+	ctl.hcxt = collect_context;
+	transactions = hash_create("plinth collect transactions", 64, &ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	db = plinth_sync_database(MyDatabaseId, true);
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+		lane_spools[i] = plinth_sync_spool_create(collect_context, (Size) plinth_setting_sync_memory *
+																	   1024 / 8);
+	plinth_sync_channel_create(db);
+	CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
+}
+
+static void
+add_target(HeapTuple tuple, TupleDesc desc)
+{
+	Target *target = palloc0(sizeof(Target));
+	bool isnull;
+	Datum attnums;
+
+	target->mapping = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+	target->lane =
+		plinth_sync_lane_of(db, SPI_getvalue(tuple, desc, 3),
+							DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull)), true);
+	if (target->lane < 0)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("more than %d pairs of server and owner are synced from one database",
+							   PLINTH_SYNC_MAX_LANES)));
+	lane_used[target->lane] = true;
+	attnums = SPI_getbinval(tuple, desc, 5, &isnull);
+	if (!isnull)
+	{
+		ArrayType *array = DatumGetArrayTypeP(attnums);
+
+		target->nkeys = ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0;
+		if (target->nkeys > PLINTH_SYNC_MAX_KEYS)
+			target->nkeys = 0;
+		memcpy(target->attnums, ARR_DATA_PTR(array), target->nkeys * sizeof(int16));
+	}
+	targets = lappend(targets, target);
+}
+
+static void
+collect_reload(void)
+{
+	static PlinthPlan plan = {
+		"SELECT m.id, m.relation::oid, m.server_name::text, m.owner::oid,"
+		"       coalesce(s.key_attnums, ARRAY(SELECT a.attnum"
+		"                  FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
+		"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation"
+		"                   AND a.attname = k.name AND NOT a.attisdropped"
+		"                 ORDER BY k.place)::int2[])"
+		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
+		" ORDER BY m.id",
+		0,
+		{0},
+		NULL};
+	MemoryContext old;
+
+	MemoryContextReset(targets_context);
+	MemoryContextReset(tables_context);
+	targets = NIL;
+	tables = NULL;
+	memset(lane_used, 0, sizeof(lane_used));
+
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
+	old = MemoryContextSwitchTo(targets_context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		add_target(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	MemoryContextSwitchTo(old);
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+static bool
+collect_wanted(void)
+{
+	bool wanted;
+
+	SPI_connect();
+	wanted = SPI_execute("SELECT FROM plinth.sync_mappings LIMIT 1", true, 1) == SPI_OK_SELECT &&
+			 SPI_processed > 0;
+	SPI_finish();
+	return wanted;
+}
+
+/* The key columns of a target in this table, by the names they have at this point of the WAL. */
+static bool
+resolve_target(TableTarget *seen, Relation relation, Oid relid)
+{
+	const Target *target = seen->target;
+
+	for (int i = 0; i < target->nkeys; i++)
+	{
+		AttrNumber attnum = target->attnums[i];
+		Form_pg_attribute attr;
+		Oid output;
+		bool varlena;
+
+		if (relid != target->relation)
+		{
+			char *name = get_attname(target->relation, attnum, true);
+
+			attnum = name == NULL ? InvalidAttrNumber : get_attnum(relid, name);
+		}
+		if (attnum <= 0 || attnum > RelationGetNumberOfAttributes(relation))
+			return false;
+		attr = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
+		if (attr->attisdropped)
+			return false;
+		seen->attnums[i] = attnum;
+		getTypeOutputInfo(attr->atttypid, &output, &varlena);
+		fmgr_info_cxt(output, &seen->output[i], tables_context);
+	}
+	return target->nkeys > 0;
+}
+
+static TableEntry *
+table_entry(Relation relation, Oid relid)
+{
+	TableEntry *entry;
+	bool found;
+	List *ancestors = NIL;
+	ListCell *lc;
+	MemoryContext old;
+
+	if (tables == NULL)
+	{
+		HASHCTL ctl = {0};
+
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(TableEntry);
+		ctl.hcxt = tables_context;
+		tables = hash_create("plinth collect tables", 128, &ctl,
+							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(tables, &relid, HASH_ENTER, &found);
+	if (found && entry->valid)
+		return entry;
+
+	entry->ntargets = 0;
+	entry->targets = NULL;
+	if (relation->rd_rel->relispartition)
+		ancestors = get_partition_ancestors(relid);
+	old = MemoryContextSwitchTo(tables_context);
+	foreach (lc, targets)
+	{
+		Target *target = lfirst(lc);
+		TableTarget *seen;
+
+		if (target->relation != relid && !list_member_oid(ancestors, target->relation))
+			continue;
+		if (entry->targets == NULL)
+			entry->targets = palloc0(sizeof(TableTarget) * list_length(targets));
+		seen = &entry->targets[entry->ntargets++];
+		seen->target = target;
+		if (!resolve_target(seen, relation, relid))
+			seen->attnums[0] = InvalidAttrNumber;
+	}
+	MemoryContextSwitchTo(old);
+	entry->valid = true;
+	return entry;
+}
+
+static bool
+collect_wants(Relation relation, Oid relid)
+{
+	return targets != NIL && table_entry(relation, relid)->ntargets > 0;
+}
+
+static void
+push_mark(TransactionId xid, const Target *target, uint8 kind, const char *key, uint32 keylen)
+{
+	TransactionEntry *entry;
+	bool found;
+	PlinthSyncMark mark = {0};
+	StringInfoData record;
+
+	entry = hash_search(transactions, &xid, HASH_ENTER, &found);
+	if (!found)
+	{
+		HASH_SEQ_STATUS seq;
+		TransactionEntry *other;
+		Size used = 0;
+
+		entry->spool = plinth_sync_spool_create(collect_context,
+												(Size) plinth_setting_sync_memory * 1024 / 8);
+		/* All transactions together stay within the bound too. */
+		hash_seq_init(&seq, transactions);
+		while ((other = hash_seq_search(&seq)) != NULL)
+			used += plinth_sync_spool_memory(other->spool);
+		if (used > (Size) plinth_setting_sync_memory * 1024 / 4)
+		{
+			hash_seq_init(&seq, transactions);
+			while ((other = hash_seq_search(&seq)) != NULL)
+				plinth_sync_spool_spill(other->spool);
+		}
+	}
+	mark.kind = kind;
+	mark.mapping = target->mapping;
+	mark.xid = xid;
+	mark.lane = target->lane;
+	mark.keylen = keylen;
+
+	initStringInfo(&record);
+	appendBinaryStringInfo(&record, (const char *) &mark, sizeof(mark));
+	if (keylen > 0)
+		appendBinaryStringInfo(&record, key, keylen);
+	plinth_sync_spool_push(entry->spool, record.data, record.len);
+}
+
+/* The key of one tuple; false when the tuple does not hold all of it. */
+static bool
+key_of(TableTarget *seen, Relation relation, HeapTuple tuple, StringInfo key)
+{
+	TupleDesc desc = RelationGetDescr(relation);
+
+	resetStringInfo(key);
+	if (tuple == NULL || seen->attnums[0] == InvalidAttrNumber)
+		return false;
+	for (int i = 0; i < seen->target->nkeys; i++)
+	{
+		bool isnull;
+		Datum value = heap_getattr(tuple, seen->attnums[i], desc, &isnull);
+
+		if (isnull)
+			return false;
+		/* An unchanged TOAST value is not in the WAL, only a pointer to it. */
+		if (TupleDescAttr(desc, seen->attnums[i] - 1)->attlen == -1 &&
+			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value)))
+			return false;
+		appendStringInfoString(key, OutputFunctionCall(&seen->output[i], value));
+		appendStringInfoChar(key, '\0');
+	}
+	return true;
+}
+
+static void
+collect_change(TransactionId xid, Relation relation, Oid relid, HeapTuple oldtuple,
+			   HeapTuple newtuple, bool is_delete)
+{
+	TableEntry *entry = table_entry(relation, relid);
+	MemoryContext old = MemoryContextSwitchTo(work_context);
+	StringInfoData oldkey;
+	StringInfoData newkey;
+
+	initStringInfo(&oldkey);
+	initStringInfo(&newkey);
+	for (int i = 0; i < entry->ntargets; i++)
+	{
+		TableTarget *seen = &entry->targets[i];
+		bool has_old = key_of(seen, relation, oldtuple, &oldkey);
+		bool has_new = !is_delete && key_of(seen, relation, newtuple, &newkey);
+
+		if (has_old)
+			push_mark(xid, seen->target, PLINTH_SYNC_MARK_KEY, oldkey.data, oldkey.len);
+		if (has_new && !(has_old && oldkey.len == newkey.len &&
+						 memcmp(oldkey.data, newkey.data, newkey.len) == 0))
+			push_mark(xid, seen->target, PLINTH_SYNC_MARK_KEY, newkey.data, newkey.len);
+		if (!has_old && !has_new)
+			push_mark(xid, seen->target, PLINTH_SYNC_MARK_SWEEP, NULL, 0);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(work_context);
+}
+
+static void
+collect_truncate(TransactionId xid, int nrelations, Relation relations[])
+{
+	MemoryContext old = MemoryContextSwitchTo(work_context);
+
+	for (int i = 0; i < nrelations; i++)
+	{
+		TableEntry *entry = table_entry(relations[i], RelationGetRelid(relations[i]));
+
+		for (int j = 0; j < entry->ntargets; j++)
+			push_mark(xid, entry->targets[j].target, PLINTH_SYNC_MARK_SWEEP, NULL, 0);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(work_context);
+}
+
+static void
+collect_commit(TransactionId xid, XLogRecPtr lsn)
+{
+	TransactionEntry *entry = hash_search(transactions, &xid, HASH_FIND, NULL);
+	const char *record;
+	uint32 len;
+
+	if (entry == NULL)
+		return;
+	while ((record = plinth_sync_spool_peek(entry->spool, &len)) != NULL)
+	{
+		PlinthSyncMark mark;
+
+		memcpy(&mark, record, sizeof(mark));
+		mark.lsn = lsn;
+		memcpy(unconstify(char *, record), &mark, sizeof(mark));
+		plinth_sync_spool_push(lane_spools[mark.lane], record, len);
+		plinth_sync_spool_next(entry->spool);
+		CHECK_FOR_INTERRUPTS();
+	}
+	plinth_sync_spool_free(entry->spool);
+	hash_search(transactions, &xid, HASH_REMOVE, NULL);
+}
+
+static void
+collect_abort(TransactionId xid)
+{
+	TransactionEntry *entry = hash_search(transactions, &xid, HASH_FIND, NULL);
+
+	if (entry == NULL)
+		return;
+	plinth_sync_spool_free(entry->spool);
+	hash_search(transactions, &xid, HASH_REMOVE, NULL);
+}
+
+static void
+drain_lane(int lane, XLogRecPtr decoded)
+{
+	const char *record;
+	uint32 len;
+
+	while ((record = plinth_sync_spool_peek(lane_spools[lane], &len)) != NULL)
+	{
+		PlinthSyncMark mark;
+
+		memcpy(&mark, record, sizeof(mark));
+		if (!plinth_sync_channel_send(lane, &mark, record + sizeof(mark)))
+			return;
+		plinth_sync_spool_next(lane_spools[lane]);
+	}
+	if (progress_sent[lane] < decoded)
+	{
+		PlinthSyncMark mark = {0};
+
+		mark.kind = PLINTH_SYNC_MARK_PROGRESS;
+		mark.lsn = decoded;
+		if (plinth_sync_channel_send(lane, &mark, NULL))
+			progress_sent[lane] = decoded;
+	}
+	plinth_sync_channel_flush(lane);
+}
+
+/*
+ * Decoding never waits for a lane: what a lane does not take stays in its
+ * spool, so there is always room.
+ */
+static bool
+collect_drain(XLogRecPtr decoded)
+{
+	last_decoded = decoded;
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		if (lane_used[i])
+			drain_lane(i, decoded);
+	}
+	return true;
+}
+
+static XLogRecPtr
+collect_durable(void)
+{
+	XLogRecPtr least = last_decoded;
+
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		XLogRecPtr durable;
+
+		if (!lane_used[i])
+			continue;
+		durable = pg_atomic_read_u64(&db->lanes[i].durable);
+		if (durable == 0)
+			return InvalidXLogRecPtr;
+		least = Min(least, durable);
+	}
+	return least;
+}
+
+static const PlinthDecodeConsumer consumer = {
+	.name = "sync",
+	.wanted = collect_wanted,
+	.start = collect_start,
+	.reload = collect_reload,
+	.wants = collect_wants,
+	.change = collect_change,
+	.truncate = collect_truncate,
+	.commit = collect_commit,
+	.abort = collect_abort,
+	.drain = collect_drain,
+	.durable = collect_durable,
+};
+
+void
+plinth_sync_collect_init(void)
+{
+	plinth_decode_consumer_declare(&consumer);
+}

@@ -1,0 +1,261 @@
+/*
+ * dirty.c
+ *		The keys of one mapping that are owed to MongoDB, in memory.
+ *
+ * Every key is in one of three places: owed (in the list, oldest mark first),
+ * in flight (taken: in no list) or acked (in the other list, until the fence
+ * has moved past it).  Invariants:
+ *
+ *	- The lane takes no marks from the channel while keys are in flight, so an
+ *	  acknowledgement clears only marks made before the row was read.  A key
+ *	  marked while acked is owed again.
+ *	- lsn of a key is that of its first mark not yet fenced; owed is ordered by
+ *	  it, so the least lsn that is still needed is at its head or in acked.
+ *	  (Nothing is in flight when the lane computes it.)
+ *
+ * All of it belongs to one process and needs no lock.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+
+#include "sync/sync_int.h"
+
+typedef struct KeyRef
+{
+	const char *key;
+	uint32 keylen;
+	uint32 hash;
+} KeyRef;
+
+typedef struct HashEntry
+{
+	KeyRef ref;					/* hash key */
+	PlinthDirtyKey *dirty;
+} HashEntry;
+
+/* What a key takes, with its share of the hash table. */
+#define KEY_BYTES(key) (sizeof(PlinthDirtyKey) + sizeof(HashEntry) + 32 + (key)->keylen)
+
+static uint32
+ref_hash(const void *key, Size keysize)
+{
+	return ((const KeyRef *) key)->hash;
+}
+
+static int
+ref_match(const void *a, const void *b, Size keysize)
+{
+	const KeyRef *left = a;
+	const KeyRef *right = b;
+
+	if (left->keylen != right->keylen)
+		return 1;
+	return memcmp(left->key, right->key, left->keylen);
+}
+
+void
+plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent)
+{
+	HASHCTL ctl = {0};
+
+	set->context = AllocSetContextCreate(parent, "plinth dirty keys", ALLOCSET_DEFAULT_SIZES);
+	ctl.keysize = sizeof(KeyRef);
+	ctl.entrysize = sizeof(HashEntry);
+	ctl.hash = ref_hash;
+	ctl.match = ref_match;
+	ctl.hcxt = set->context;
+	set->hash = hash_create("plinth dirty keys", 256, &ctl,
+							HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	dlist_init(&set->owed);
+	dlist_init(&set->acked);
+	set->nowed = set->nacked = 0;
+	set->bytes = 0;
+}
+
+static void
+move_to_owed(PlinthDirtySet *set, PlinthDirtyKey *key, XLogRecPtr lsn)
+{
+	dlist_iter iter;
+
+	key->lsn = lsn;
+	set->nowed++;
+	/* Nearly always the youngest; a key that comes back may be older. */
+	dlist_reverse_foreach(iter, &set->owed)
+	{
+		PlinthDirtyKey *other = dlist_container(PlinthDirtyKey, node, iter.cur);
+
+		if (other->lsn <= lsn)
+		{
+			dlist_insert_after(&other->node, &key->node);
+			return;
+		}
+	}
+	dlist_push_head(&set->owed, &key->node);
+}
+
+void
+plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const char *key, bool zombie)
+{
+	KeyRef ref;
+	HashEntry *entry;
+	PlinthDirtyKey *dirty;
+	bool found;
+
+	ref.key = key;
+	ref.keylen = mark->keylen;
+	ref.hash = hash_bytes((const unsigned char *) key, mark->keylen);
+	entry = hash_search(set->hash, &ref, HASH_FIND, NULL);
+	if (entry == NULL)
+	{
+		char *copy;
+
+		dirty = MemoryContextAllocZero(set->context, sizeof(PlinthDirtyKey) + mark->keylen);
+		copy = (char *) dirty + sizeof(PlinthDirtyKey);
+		memcpy(copy, key, mark->keylen);
+		dirty->key = ref.key = copy;
+		dirty->keylen = ref.keylen;
+		dirty->hash = ref.hash;
+		dirty->seen_at = GetCurrentTimestamp();
+		entry = hash_search(set->hash, &ref, HASH_ENTER, &found);
+		entry->dirty = dirty;
+		set->bytes += KEY_BYTES(dirty);
+		dirty->xid = mark->xid;
+		dirty->zombie = zombie;
+		move_to_owed(set, dirty, mark->lsn);
+		return;
+	}
+
+	dirty = entry->dirty;
+	Assert(!dirty->in_flight);
+	dirty->xid = mark->xid;
+	dirty->zombie |= zombie;
+	if (dirty->acked)
+	{
+		/* Its unfenced acknowledgement still needs the older lsn. */
+		dlist_delete(&dirty->node);
+		set->nacked--;
+		dirty->acked = false;
+		dirty->seen_at = GetCurrentTimestamp();
+		dirty->attempts = 0;
+		move_to_owed(set, dirty, dirty->lsn);
+	}
+}
+
+int
+plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
+{
+	dlist_mutable_iter iter;
+	TransactionId visible = InvalidTransactionId;
+	TransactionId hidden = InvalidTransactionId;
+	int taken = 0;
+	int passed = 0;
+
+	dlist_foreach_modify(iter, &set->owed)
+	{
+		PlinthDirtyKey *key = dlist_container(PlinthDirtyKey, node, iter.cur);
+
+		if (taken >= max || passed > 10 * max)
+			break;
+		/* A commit is decoded once flushed, but its rows may not be visible yet. */
+		if (TransactionIdIsValid(key->xid) && key->xid != visible)
+		{
+			if (key->xid == hidden || TransactionIdIsInProgress(key->xid))
+			{
+				hidden = key->xid;
+				passed++;
+				continue;
+			}
+			visible = key->xid;
+		}
+		dlist_delete(&key->node);
+		set->nowed--;
+		key->in_flight = true;
+		keys[taken++] = key;
+	}
+	return taken;
+}
+
+void
+plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key)
+{
+	Assert(key->in_flight);
+	key->in_flight = false;
+	move_to_owed(set, key, key->lsn);
+}
+
+void
+plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key)
+{
+	Assert(key->in_flight);
+	key->in_flight = false;
+	key->attempts = 0;
+	key->acked = true;
+	dlist_push_tail(&set->acked, &key->node);
+	set->nacked++;
+}
+
+static void
+remove_key(PlinthDirtySet *set, PlinthDirtyKey *key)
+{
+	KeyRef ref = {key->key, key->keylen, key->hash};
+
+	hash_search(set->hash, &ref, HASH_REMOVE, NULL);
+	set->bytes -= KEY_BYTES(key);
+	pfree(key);
+}
+
+void
+plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key)
+{
+	Assert(key->in_flight);
+	remove_key(set, key);
+}
+
+void
+plinth_sync_dirty_fenced(PlinthDirtySet *set)
+{
+	while (!dlist_is_empty(&set->acked))
+		remove_key(set,
+				   dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->acked)));
+	set->nacked = 0;
+}
+
+void
+plinth_sync_dirty_unfenced(PlinthDirtySet *set)
+{
+	while (!dlist_is_empty(&set->acked))
+	{
+		PlinthDirtyKey *key = dlist_container(PlinthDirtyKey, node,
+											  dlist_pop_head_node(&set->acked));
+
+		key->acked = false;
+		key->zombie = true;
+		move_to_owed(set, key, key->lsn);
+	}
+	set->nacked = 0;
+}
+
+XLogRecPtr
+plinth_sync_dirty_least(const PlinthDirtySet *set, bool owed_only)
+{
+	XLogRecPtr least = InvalidXLogRecPtr;
+
+	if (!dlist_is_empty(&set->owed))
+		least = dlist_container(PlinthDirtyKey, node, set->owed.head.next)->lsn;
+	if (!owed_only)
+	{
+		dlist_iter iter;
+
+		dlist_foreach(iter, &set->acked)
+		{
+			XLogRecPtr lsn = dlist_container(PlinthDirtyKey, node, iter.cur)->lsn;
+
+			if (least == InvalidXLogRecPtr || lsn < least)
+				least = lsn;
+		}
+	}
+	return least;
+}

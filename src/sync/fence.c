@@ -1,0 +1,396 @@
+/*
+ * fence.c
+ *		Whose collection it is, and how much of what was sent stands.
+ *
+ * A collection has one fence document.  It names its one writer (system
+ * identifier, database OID, timeline, epoch) and a WAL position, and moves by
+ * compare-and-set only.  The order at a checkpoint is: writes acknowledged by
+ * the majority, then the fence, then what the fence covers leaves our tables
+ * and memory, then the slot.  So a fence that is found
+ *
+ *	 - ahead of what we remember, within our WAL: an ordinary crash of ours;
+ *	 - beyond the end of our WAL, or of another timeline: this server was
+ *	   restored from an older state, or promoted;
+ *	 - behind what we remember, or gone: MongoDB lost what it acknowledged;
+ *	 - another's, or of a higher epoch: somebody else took the collection.
+ *
+ * All but the first block the mapping until somebody decides.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "decode/decode.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "sync/sync_int.h"
+
+typedef struct Block
+{
+	const char *reason;
+	const char *hint;
+} Block;
+
+static void
+do_block(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Block *block = arg;
+
+	plinth_sync_store_block(mapping, block->reason, block->hint);
+}
+
+static void
+block(PlinthLane *lane, PlinthLaneMapping *mapping, const char *reason, const char *hint)
+{
+	Block what = {reason, hint};
+
+	ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					  errmsg("sync of \"%s\" is blocked: %s", mapping->def->name, reason),
+					  errhint("%s", hint)));
+	plinth_sync_lane_run(lane, mapping, do_block, &what);
+}
+
+static void
+our_fence(PlinthLaneMapping *mapping, PlinthMongoFence *fence)
+{
+	PlinthDecodeStatus status;
+
+	plinth_decode_status(MyDatabaseId, &status);
+	memset(fence, 0, sizeof(*fence));
+	fence->system_identifier = GetSystemIdentifier();
+	fence->database = MyDatabaseId;
+	fence->timeline = GetWALInsertionTimeLine();
+	fence->slot_generation = status.slot_generation;
+	fence->lsn = GetFlushRecPtr(NULL);
+	fence->epoch = mapping->def->fence_epoch;
+}
+
+static bool
+same_database(const PlinthMongoFence *a, const PlinthMongoFence *b)
+{
+	return a->system_identifier == b->system_identifier && a->database == b->database;
+}
+
+/* Why a fence that should be ours is not as it should be, or NULL. */
+static const char *
+verdict(PlinthLaneMapping *mapping, bool found, const PlinthMongoFence *fence, const char **hint)
+{
+	PlinthMongoFence ours;
+
+	our_fence(mapping, &ours);
+	*hint = "Decide which side is right: plinth.sync_adopt(server) takes the collection over as "
+			"it is here, plinth.sync_resync(name) sends everything again.";
+	if (!found)
+		return "MongoDB has lost the collection's fence";
+	if (!same_database(fence, &ours))
+		return psprintf("another database writes the collection (system " UINT64_FORMAT
+						", database %u)",
+						fence->system_identifier, fence->database);
+	if (fence->epoch > ours.epoch)
+		return "another copy of this database has taken the collection over";
+	if (fence->timeline != ours.timeline)
+		return psprintf("this server is on timeline %u, the collection was written on timeline %u",
+						ours.timeline, fence->timeline);
+	if (fence->lsn > ours.lsn)
+		return psprintf("MongoDB is ahead of this server, which was restored from an older state "
+						"(%X/%X, WAL ends at %X/%X)",
+						LSN_FORMAT_ARGS(fence->lsn), LSN_FORMAT_ARGS(ours.lsn));
+	if (fence->epoch < ours.epoch || fence->lsn < mapping->def->fence_lsn)
+		return psprintf("MongoDB has lost writes that it had acknowledged (fence at %X/%X, was at "
+						"%X/%X)",
+						LSN_FORMAT_ARGS(fence->lsn), LSN_FORMAT_ARGS(mapping->def->fence_lsn));
+	return NULL;
+}
+
+static void
+do_prepared(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	plinth_sync_store_prepared(mapping);
+	if (*(bool *) arg)
+		plinth_sync_store_sweep(mapping);
+}
+
+typedef struct ForeignPage
+{
+	PlinthBson *ids;
+	int nids;
+} ForeignPage;
+
+static void
+do_foreign(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	ForeignPage *page = arg;
+
+	plinth_sync_store_foreign(mapping, page->ids, page->nids);
+}
+
+/*
+ * What is in the collection before our first write: nothing, or what
+ * on_existing says.  False when the mapping must wait; *sweep when documents
+ * that are not ours are to go.
+ */
+static bool
+look_at_collection(PlinthLane *lane, PlinthLaneMapping *mapping, bool *sweep)
+{
+	PlinthMongoError error = {0};
+	ForeignPage page = {0};
+	PlinthBson after = {NULL, 0};
+	bool keeping = strcmp(mapping->def->on_existing, "keep") == 0;
+	MemoryContext context = CurrentMemoryContext;
+
+	*sweep = strcmp(mapping->def->on_existing, "replace") == 0;
+	if (*sweep)
+		return true;
+	do
+	{
+		if (plinth_mongo_scan(lane->client, mapping->def->collection, after, true,
+							  keeping ? 1000 : 1, &page.ids, &page.nids,
+							  &error) != PLINTH_MONGO_OK)
+		{
+			plinth_sync_report_outage(lane, &error);
+			return false;
+		}
+		if (page.nids == 0)
+			return true;
+		if (!keeping)
+		{
+			block(lane, mapping, "the collection holds documents that are not ours",
+				  "Empty it, or create the mapping with on_existing => 'replace' (they go) or "
+				  "'keep' (they stay).");
+			return false;
+		}
+		if (!plinth_sync_lane_run(lane, mapping, do_foreign, &page))
+			return false;
+		MemoryContextSwitchTo(context);
+		after = page.ids[page.nids - 1];
+	} while (page.nids == 1000);
+	return true;
+}
+
+/* The first look at a collection, or the first after somebody decided to adopt it. */
+static bool
+take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoFence *fence)
+{
+	PlinthMongoError error = {0};
+	PlinthMongoFence ours;
+	bool moved = false;
+	bool sweep = false;
+
+	our_fence(mapping, &ours);
+	if (found && !same_database(fence, &ours) && !mapping->def->adopting)
+	{
+		const char *hint;
+
+		block(lane, mapping, verdict(mapping, found, fence, &hint), hint);
+		return false;
+	}
+	if (!mapping->def->adopting && !look_at_collection(lane, mapping, &sweep))
+		return false;
+	if (found)
+		ours.epoch = Max(ours.epoch, fence->epoch + 1);
+	if (plinth_mongo_fence_move(lane->client, mapping->def->collection, found ? fence : NULL, &ours,
+								&moved, &error) != PLINTH_MONGO_OK)
+	{
+		plinth_sync_report_outage(lane, &error);
+		return false;
+	}
+	if (!moved)
+		return false;			/* somebody was quicker; look again */
+	mapping->fence = ours;
+	mapping->verified_fence = plinth_sync_lane_run(lane, mapping, do_prepared, &sweep);
+	return mapping->verified_fence;
+}
+
+bool
+plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	MemoryContext work = AllocSetContextCreate(lane->context, "plinth fence", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	PlinthMongoFence fence;
+	PlinthMongoError error = {0};
+	const char *reason;
+	const char *hint;
+	bool found = false;
+
+	if (plinth_mongo_fence_read(lane->client, mapping->def->collection, &fence, &found, &error) !=
+		PLINTH_MONGO_OK)
+		plinth_sync_report_outage(lane, &error);
+	else if (!mapping->def->prepared || mapping->def->adopting)
+		take_over(lane, mapping, found, &fence);
+	else if ((reason = verdict(mapping, found, &fence, &hint)) != NULL)
+		block(lane, mapping, reason, hint);
+	else
+	{
+		mapping->fence = fence;
+		mapping->verified_fence = true;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return mapping->verified_fence;
+}
+
+/* What MongoDB acknowledged since the last fence may be lost: it is owed again. */
+static void
+doubt_everything(PlinthLane *lane)
+{
+	ListCell *lc;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		mapping->verified_fence = false;
+		plinth_sync_dirty_unfenced(&mapping->dirty);
+		plinth_sync_task_rewind(mapping);
+	}
+}
+
+void
+plinth_sync_disconnect(PlinthLane *lane)
+{
+	if (lane->client != NULL)
+		plinth_mongo_close(lane->client);
+	lane->client = NULL;
+	lane->connected = false;
+	doubt_everything(lane);
+}
+
+static void
+open_client(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	lane->client = plinth_mongo_open(lane->server, lane->owner, arg);
+}
+
+bool
+plinth_sync_connect(PlinthLane *lane)
+{
+	PlinthMongoError error = {0};
+
+	if (lane->client != NULL && lane->client_stale)
+		plinth_sync_disconnect(lane);
+	if (lane->client != NULL && lane->connected &&
+		plinth_mongo_connections(lane->client) == lane->connections)
+		return true;
+
+	if (lane->client == NULL)
+	{
+		lane->client_stale = false;
+		plinth_sync_lane_run(lane, NULL, open_client, &error);
+		if (lane->client == NULL)
+		{
+			plinth_sync_report_outage(lane, &error);
+			return false;
+		}
+	}
+	doubt_everything(lane);
+	if (plinth_mongo_ping(lane->client, &error) != PLINTH_MONGO_OK)
+	{
+		plinth_sync_report_outage(lane, &error);
+		return false;
+	}
+	lane->connected = true;
+	lane->connections = plinth_mongo_connections(lane->client);
+	lane->failures = 0;
+	lane->retry_at = 0;
+	return true;
+}
+
+/* ---- checkpoint ---- */
+
+static void
+write_down(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
+{
+	List *fenced = arg;
+	ListCell *lc;
+
+	foreach (lc, fenced)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		ListCell *tc;
+
+		plinth_sync_store_fenced(mapping);
+		foreach (tc, mapping->tasks)
+		{
+			PlinthSyncTask *task = lfirst(tc);
+
+			if (!task->sweep)
+			{
+				task->cursor_key = task->ahead_key;
+				task->done = task->ahead;
+			}
+			plinth_sync_store_task(mapping, task);
+		}
+	}
+}
+
+static void
+let_go(PlinthLaneMapping *mapping)
+{
+	ListCell *lc;
+
+	foreach (lc, mapping->tasks)
+	{
+		if (((PlinthSyncTask *) lfirst(lc))->finished)
+			mapping->tasks = foreach_delete_current(mapping->tasks, lc);
+	}
+	if (mapping->tasks == NIL)
+		MemoryContextReset(mapping->tasks_context);
+	plinth_sync_dirty_fenced(&mapping->dirty);
+	mapping->fence_due = false;
+}
+
+bool
+plinth_sync_checkpoint(PlinthLane *lane)
+{
+	MemoryContext work = AllocSetContextCreate(lane->context, "plinth checkpoint",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	List *fenced = NIL;
+	ListCell *lc;
+	bool ok = true;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		PlinthMongoFence next;
+		PlinthMongoError error = {0};
+		bool moved = false;
+
+		if (!mapping->fence_due || !mapping->verified_fence || !ok)
+			continue;
+		our_fence(mapping, &next);
+		next.epoch = mapping->fence.epoch;
+		if (plinth_mongo_fence_move(lane->client, mapping->def->collection, &mapping->fence, &next,
+									&moved, &error) != PLINTH_MONGO_OK)
+		{
+			plinth_sync_report_outage(lane, &error);
+			ok = false;
+		}
+		else if (moved)
+		{
+			mapping->fence = next;
+			fenced = lappend(fenced, mapping);
+		}
+		else
+		{
+			mapping->verified_fence = false;
+			plinth_sync_check_fence(lane, mapping);
+		}
+	}
+	if (fenced != NIL)
+	{
+		if (plinth_sync_lane_run(lane, NULL, write_down, fenced))
+		{
+			MemoryContextSwitchTo(work);
+			foreach (lc, fenced)
+				let_go(lfirst(lc));
+		}
+		else
+			ok = false;
+	}
+	lane->acked = 0;
+	lane->last_checkpoint = GetCurrentTimestamp();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return ok;
+}

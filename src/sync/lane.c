@@ -1,0 +1,391 @@
+/*
+ * lane.c
+ *		A lane: the one writer of its mappings' collections.
+ *
+ * A lane serves one server as one owner.  Its loop, in this order:
+ *
+ *	1. takes the marks that have come from the decoder;
+ *	2. loads mappings anew and settles tables' definitions where they moved;
+ *	3. moves keys to sync_dirty where memory or an outage asks for it;
+ *	4. makes sure of the connection and of each mapping's fence;
+ *	5. for each mapping in turn: one batch of keys from memory, one from
+ *	   sync_dirty, one page of a snapshot or sweep;
+ *	6. moves the fences, writes down what they cover, tells how far it is.
+ *
+ * Marks are taken only while no key is in flight, so that an answer never
+ * covers a mark made after its row was read.  No transaction is open while it
+ * talks to MongoDB.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "worker/worker.h"
+
+#include "sync/sync_int.h"
+
+#define MARKS_AT_ONCE 20000
+#define STORE_AT_ONCE 5000
+#define ACKS_A_FENCE 10000
+#define LOOK_EVERY_MS 2000
+#define STATS_EVERY_MS 250
+
+static PlinthLane *the_lane = NULL;
+
+bool
+plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWork work, void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool ok = false;
+
+	if (lane->gone || !plinth_worker_transaction_begin())
+	{
+		lane->gone = true;
+		return false;
+	}
+	PG_TRY();
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		work(lane, mapping, arg);
+		PopActiveSnapshot();
+		plinth_worker_transaction_end();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		if (mapping == NULL || plinth_worker_stopping() || mapping->def == NULL)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(caller);
+		plinth_sync_report_failure(lane, mapping, unpack_sql_state(error->sqlerrcode),
+								   error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return ok;
+}
+
+static void
+set(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* What is read and how it is written must not depend on anybody's settings. */
+static void
+settle_session(void)
+{
+	set("search_path", "pg_catalog, pg_temp");
+	set("row_security", "off");
+	set("default_transaction_isolation", "read committed");
+	set("default_transaction_read_only", "off");
+	set("synchronous_commit", "on");
+	set("statement_timeout", "0");
+	set("idle_in_transaction_session_timeout", "0");
+	set("session_replication_role", "origin");
+	set("lock_timeout", psprintf("%dms", plinth_setting_sync_lock_timeout));
+	set("DateStyle", "ISO, YMD");
+	set("IntervalStyle", "postgres");
+	set("TimeZone", "UTC");
+	set("bytea_output", "hex");
+	set("extra_float_digits", "3");
+	/* Keys are looked up by their index, however few or many rows there are. */
+	set("enable_seqscan", "off");
+	set("enable_hashjoin", "off");
+	set("enable_mergejoin", "off");
+	set("max_parallel_workers_per_gather", "0");
+	set("jit", "off");
+}
+
+static void
+relation_moved(Datum arg, Oid relid)
+{
+	ListCell *lc;
+
+	if (the_lane == NULL)
+		return;
+	foreach (lc, the_lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		if (mapping->def != NULL && (relid == InvalidOid || relid == mapping->def->relation))
+			the_lane->shapes_stale = true;
+	}
+}
+
+static void
+options_moved(Datum arg, int cacheid, uint32 hashvalue)
+{
+	if (the_lane != NULL)
+		the_lane->client_stale = true;
+}
+
+/* The decoder's marks; true when any came. */
+static bool
+take_marks(PlinthLane *lane)
+{
+	PlinthSyncMark mark;
+	const char *key;
+	int n = 0;
+
+	while (n < MARKS_AT_ONCE && plinth_sync_channel_receive(&mark, &key))
+	{
+		PlinthLaneMapping *mapping;
+
+		n++;
+		if (mark.kind == PLINTH_SYNC_MARK_PROGRESS)
+		{
+			lane->progress = Max(lane->progress, mark.lsn);
+			continue;
+		}
+		mapping = plinth_sync_lane_mapping(lane, mark.mapping);
+		if (mapping == NULL)
+		{
+			/* The decoder may know it before we do; what is dropped is owed nothing. */
+			plinth_sync_lane_load(lane);
+			mapping = plinth_sync_lane_mapping(lane, mark.mapping);
+		}
+		if (mapping == NULL)
+			continue;
+		if (mark.kind == PLINTH_SYNC_MARK_SWEEP)
+			mapping->sweep_lsn = mapping->sweep_lsn == 0 ? mark.lsn : mapping->sweep_lsn;
+		else
+			plinth_sync_dirty_mark(&mapping->dirty, &mark, key, mark.lsn < lane->start_lsn);
+	}
+	return n > 0;
+}
+
+static void
+add_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	plinth_sync_store_sweep(mapping);
+}
+
+static void
+store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	plinth_sync_store_owed(lane, mapping, STORE_AT_ONCE);
+}
+
+/* Everything owed by this mapping into its table, as far as it is visible. */
+static void
+store_all(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	long before;
+
+	do
+	{
+		before = mapping->dirty.nowed;
+		if (before == 0 || !plinth_sync_lane_run(lane, mapping, store_owed, NULL))
+			return;
+	} while (mapping->dirty.nowed < before);
+}
+
+/* Keeps memory within bounds, and the WAL free while a mapping or the server cannot be written. */
+static void
+make_room(PlinthLane *lane)
+{
+	Size bytes = 0;
+	ListCell *lc;
+	bool outage = lane->failures >= 2;
+
+	foreach (lc, lane->mappings)
+		bytes += ((PlinthLaneMapping *) lfirst(lc))->dirty.bytes;
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		if (mapping->sweep_lsn != 0 && plinth_sync_lane_run(lane, mapping, add_sweep, NULL))
+			mapping->sweep_lsn = 0;
+		if (bytes > (Size) plinth_setting_sync_memory * 1024 / 2 || outage ||
+			!plinth_sync_lane_ready(mapping) || mapping->failures >= 2)
+			store_all(lane, mapping);
+	}
+}
+
+/* One round over the mappings; true when anything was written. */
+static bool
+write_round(PlinthLane *lane)
+{
+	ListCell *lc;
+	bool did = false;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		if (lane->client == NULL || lane->gone || plinth_worker_stopping())
+			break;
+		if (!plinth_sync_lane_ready(mapping) || mapping->retry_at > GetCurrentTimestamp())
+			continue;
+		if (!mapping->verified_fence && !plinth_sync_check_fence(lane, mapping))
+			continue;
+		did |= plinth_sync_apply_owed(lane, mapping);
+		if (lane->client != NULL && mapping->verified_fence)
+			did |= plinth_sync_apply_stored(lane, mapping);
+		if (lane->client != NULL && mapping->verified_fence && plinth_sync_lane_ready(mapping))
+			did |= plinth_sync_task_step(lane, mapping);
+	}
+	return did;
+}
+
+static void
+look(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	/* Beginning a transaction takes in what was invalidated. */
+}
+
+/* What moves by time or by others. */
+static void
+look_around(PlinthLane *lane)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(lane->last_look, now, LOOK_EVERY_MS))
+	{
+		lane->last_look = now;
+		plinth_sync_lane_run(lane, NULL, look, NULL);
+		lane->shapes_stale = true;
+	}
+	if (lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
+		plinth_sync_lane_load(lane);
+	if (lane->shapes_stale)
+		plinth_sync_lane_settle(lane);
+}
+
+static bool
+fence_is_due(PlinthLane *lane)
+{
+	return lane->acked > ACKS_A_FENCE ||
+		   TimestampDifferenceExceeds(lane->last_checkpoint, GetCurrentTimestamp(),
+									  plinth_setting_sync_checkpoint_interval);
+}
+
+/* How long there is nothing to do unless the latch is set, in ms. */
+static long
+pause_length(PlinthLane *lane)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due = TimestampTzPlusMilliseconds(now, 1000);
+	ListCell *lc;
+
+	if (lane->retry_at > now)
+		due = Min(due, lane->retry_at);
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		if (mapping->fence_due)
+			due = Min(due, TimestampTzPlusMilliseconds(lane->last_checkpoint,
+													   plinth_setting_sync_checkpoint_interval));
+		if (mapping->retry_at > now)
+			due = Min(due, mapping->retry_at);
+		else if (mapping->dirty.nowed > 0 || (mapping->tasks != NIL && lane->retry_at <= now))
+			due = Min(due, TimestampTzPlusMilliseconds(now, 20));
+		if (mapping->stored_any && mapping->stored_due > now)
+			due = Min(due, mapping->stored_due);
+	}
+	return Max(1, TimestampDifferenceMilliseconds(now, due));
+}
+
+static void
+turn(PlinthLane *lane, bool *did)
+{
+	*did = take_marks(lane);
+	look_around(lane);
+	if (lane->gone)
+		return;
+	make_room(lane);
+	if (lane->retry_at <= GetCurrentTimestamp() && lane->mappings != NIL &&
+		plinth_sync_connect(lane))
+	{
+		*did |= write_round(lane);
+		if (lane->client != NULL && fence_is_due(lane))
+			plinth_sync_checkpoint(lane);
+	}
+	plinth_sync_report_publish(lane);
+	if (TimestampDifferenceExceeds(lane->last_stats, GetCurrentTimestamp(), STATS_EVERY_MS))
+		plinth_sync_report_stats(lane);
+}
+
+void
+plinth_sync_lane_main(int instance)
+{
+	PlinthLane *lane;
+	MemoryContext work;
+	bool did = true;
+
+	settle_session();
+	lane = MemoryContextAllocZero(TopMemoryContext, sizeof(PlinthLane));
+	lane->context = AllocSetContextCreate(TopMemoryContext, "plinth lane", ALLOCSET_DEFAULT_SIZES);
+	work = AllocSetContextCreate(TopMemoryContext, "plinth lane turn", ALLOCSET_DEFAULT_SIZES);
+	lane->index = instance;
+	lane->db = plinth_sync_database(MyDatabaseId, true);
+	lane->shared = &lane->db->lanes[instance];
+	if (!plinth_sync_channel_attach(lane->db, instance))
+		return;
+	/* What the decoder sends from before this point may be in flight already. */
+	lane->start_lsn = GetFlushRecPtr(NULL);
+	the_lane = lane;
+	CacheRegisterRelcacheCallback(relation_moved, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, options_moved, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, options_moved, (Datum) 0);
+	plinth_sync_lane_load(lane);
+
+	while (plinth_worker_wait(did ? 0 : pause_length(lane)) && !lane->gone)
+	{
+		MemoryContextReset(work);
+		MemoryContextSwitchTo(work);
+		turn(lane, &did);
+	}
+	/* What MongoDB has acknowledged need not be sent again. */
+	if (lane->client != NULL && !lane->gone)
+	{
+		plinth_sync_checkpoint(lane);
+		plinth_sync_report_publish(lane);
+	}
+	if (lane->client != NULL)
+		plinth_mongo_close(lane->client);
+}
+
+int
+plinth_sync_lane_wanted(void)
+{
+	PlinthSyncDatabase *db = plinth_sync_database(MyDatabaseId, true);
+	bool used[PLINTH_SYNC_MAX_LANES] = {0};
+	int wanted = 0;
+
+	SPI_connect();
+	if (SPI_execute("SELECT DISTINCT server_name::text, owner::oid FROM plinth.sync_mappings", true,
+					0) != SPI_OK_SELECT)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not read sync mappings")));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
+		int lane = plinth_sync_lane_of(db, SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1),
+									   DatumGetObjectId(SPI_getbinval(
+										   tuple, SPI_tuptable->tupdesc, 2, &isnull)),
+									   true);
+
+		if (lane < 0)
+			continue;
+		used[lane] = true;
+		wanted = Max(wanted, lane + 1);
+	}
+	SPI_finish();
+	plinth_sync_lanes_free(db, used);
+	return wanted;
+}

@@ -1,0 +1,189 @@
+/*
+ * lane_load.c
+ *		Which mappings a lane serves, and keeping them true to the catalogs.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "worker/worker.h"
+
+#include "sync/sync_int.h"
+
+PlinthLaneMapping *
+plinth_sync_lane_mapping(PlinthLane *lane, int64 id)
+{
+	ListCell *lc;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		if (mapping->id == id)
+			return mapping;
+	}
+	return NULL;
+}
+
+bool
+plinth_sync_lane_ready(PlinthLaneMapping *mapping)
+{
+	return !mapping->def->paused && mapping->def->blocked == NULL && mapping->def->problem == NULL &&
+		   mapping->def->stored_shape != NULL;
+}
+
+static PlinthLaneMapping *
+mapping_create(PlinthLane *lane, int64 id)
+{
+	PlinthLaneMapping *mapping = MemoryContextAllocZero(lane->context, sizeof(PlinthLaneMapping));
+
+	mapping->id = id;
+	mapping->loaded_generation = lane->generation;
+	mapping->tasks_context = AllocSetContextCreate(lane->context, "plinth sync tasks",
+												   ALLOCSET_SMALL_SIZES);
+	mapping->stat.key.database = MyDatabaseId;
+	mapping->stat.key.mapping = id;
+	mapping->shape_stale = true;
+	plinth_sync_dirty_init(&mapping->dirty, lane->context);
+	return mapping;
+}
+
+static void
+mapping_remove(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	if (mapping->def != NULL)
+		plinth_sync_mapping_free(mapping->def);
+	MemoryContextDelete(mapping->dirty.context);
+	MemoryContextDelete(mapping->tasks_context);
+	plinth_sync_stat_remove(MyDatabaseId, mapping->id);
+	pfree(mapping);
+}
+
+static void
+mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	PlinthSyncMapping *old = mapping->def;
+
+	mapping->def = plinth_sync_mapping_load(lane->context, mapping->id);
+	if (old == NULL || mapping->def == NULL || mapping->def->adopting || !mapping->def->prepared ||
+		(old->blocked != NULL && mapping->def->blocked == NULL))
+		mapping->verified_fence = false;
+	if (old != NULL)
+		plinth_sync_mapping_free(old);
+	if (mapping->def == NULL)
+		return;
+	plinth_sync_store_tasks_load(mapping);
+	plinth_sync_store_counts(mapping);
+}
+
+static void
+do_load(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
+{
+	List *ids = plinth_sync_mapping_ids(lane->server, lane->owner);
+	ListCell *lc;
+
+	foreach (lc, ids)
+	{
+		int64 id = *(int64 *) lfirst(lc);
+		PlinthLaneMapping *mapping = plinth_sync_lane_mapping(lane, id);
+
+		if (mapping == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(lane->context);
+
+			mapping = mapping_create(lane, id);
+			lane->mappings = lappend(lane->mappings, mapping);
+			MemoryContextSwitchTo(old);
+		}
+		mapping_reload(lane, mapping);
+	}
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		ListCell *ic;
+		bool stays = false;
+
+		foreach (ic, ids)
+			stays |= *(int64 *) lfirst(ic) == mapping->id;
+		if (stays && mapping->def != NULL)
+			continue;
+		mapping_remove(lane, mapping);
+		lane->mappings = foreach_delete_current(lane->mappings, lc);
+	}
+}
+
+/* The server and owner that the coordinator gave this lane; another one means a new start. */
+static void
+take_assignment(PlinthLane *lane)
+{
+	NameData server;
+	Oid owner;
+
+	LWLockAcquire(plinth_sync_lock(), LW_SHARED);
+	server = lane->shared->server;
+	owner = lane->shared->owner;
+	LWLockRelease(plinth_sync_lock());
+	if (strcmp(NameStr(server), lane->server) == 0 && owner == lane->owner)
+		return;
+	if (lane->client != NULL)
+		plinth_sync_disconnect(lane);
+	strlcpy(lane->server, NameStr(server), NAMEDATALEN);
+	lane->owner = owner;
+	lane->failures = 0;
+	lane->retry_at = 0;
+}
+
+void
+plinth_sync_lane_load(PlinthLane *lane)
+{
+	/* The generation first: what is committed meanwhile is loaded again. */
+	lane->generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
+	take_assignment(lane);
+	plinth_sync_lane_run(lane, NULL, do_load, NULL);
+	lane->shapes_stale = true;
+}
+
+static void
+do_settle(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	static PlinthPlan plan = {"SELECT plinth._sync_settle($1)", 1, {INT8OID}, NULL};
+	Datum id = Int64GetDatum(mapping->id);
+	bool isnull;
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, &id, NULL, false, SPI_OK_SELECT);
+	*(bool *) arg = DatumGetBool(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+}
+
+static void
+do_reload(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	mapping_reload(lane, mapping);
+}
+
+/* Looks at each table's definition, and takes what changed into account. */
+void
+plinth_sync_lane_settle(PlinthLane *lane)
+{
+	ListCell *lc;
+
+	lane->shapes_stale = false;
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		bool changed = false;
+
+		if (plinth_sync_lane_run(lane, mapping, do_settle, &changed) &&
+			(changed || mapping->shape_stale))
+			plinth_sync_lane_run(lane, mapping, do_reload, NULL);
+		mapping->shape_stale = mapping->def == NULL;
+		if (mapping->def == NULL)
+		{
+			/* Dropped this instant: the next load removes it. */
+			lane->generation = 0;
+			return;
+		}
+	}
+}

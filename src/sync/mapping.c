@@ -1,0 +1,475 @@
+/*
+ * mapping.c
+ *		A mapping's row and the catalogs, compiled to what the engine runs.
+ *
+ * A mapping is loaded whole, into a context of its own, and loaded again when
+ * the sync generation or the table's definition moves.  What makes it
+ * impossible to run (table dropped, key column gone, rights lost) is told in
+ * "problem" and never raised: one broken mapping must not stop the others.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "foreign/foreign.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "sync/sync_int.h"
+
+char *
+plinth_sync_camel_case(const char *name)
+{
+	char *result = palloc(strlen(name) + 1);
+	char *at = result;
+	bool upper = false;
+
+	for (const char *p = name; *p != '\0'; p++)
+	{
+		/* Only between two other characters: _id and id_ stay what they are. */
+		if (*p == '_' && p > name && p[1] != '\0' && p[1] != '_' && p[-1] != '_')
+		{
+			upper = true;
+			continue;
+		}
+		*at++ = upper && *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p;
+		upper = false;
+	}
+	*at = '\0';
+	return result;
+}
+
+List *
+plinth_sync_mapping_ids(const char *server, Oid owner)
+{
+	static PlinthPlan plan = {"SELECT id FROM plinth.sync_mappings"
+							  " WHERE server_name = $1::name AND owner = $2 ORDER BY id",
+							  2,
+							  {TEXTOID, OIDOID},
+							  NULL};
+	MemoryContext caller = CurrentMemoryContext;
+	List *ids = NIL;
+	Datum values[2] = {CStringGetTextDatum(server), ObjectIdGetDatum(owner)};
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+		int64 *id = MemoryContextAlloc(caller, sizeof(int64));
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		*id = DatumGetInt64(
+			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		ids = lappend(ids, id);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return ids;
+}
+
+/* A text column of the current SPI row, or NULL; in the mapping's context. */
+static char *
+column_text(MemoryContext context, int column)
+{
+	char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+
+	return value == NULL ? NULL : MemoryContextStrdup(context, value);
+}
+
+static Datum
+column_datum(int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
+}
+
+static void
+take_row(PlinthSyncMapping *m, char **filter, char **id_cast, char **id_prefix)
+{
+	bool isnull;
+	Datum value;
+
+	m->name = column_text(m->context, 1);
+	m->relation = DatumGetObjectId(column_datum(2, &isnull));
+	m->owner = DatumGetObjectId(column_datum(3, &isnull));
+	m->server = column_text(m->context, 4);
+	m->collection = column_text(m->context, 5);
+	m->on_existing = column_text(m->context, 6);
+	m->paused = DatumGetBool(column_datum(7, &isnull));
+	*filter = column_text(m->context, 8);
+	*id_cast = column_text(m->context, 9);
+	*id_prefix = column_text(m->context, 10);
+	m->blocked = column_text(m->context, 11);
+	m->stored_shape = column_text(m->context, 12);
+	value = column_datum(13, &isnull);
+	m->prepared = !isnull && DatumGetBool(value);
+	value = column_datum(14, &isnull);
+	m->adopting = !isnull && DatumGetBool(value);
+	value = column_datum(15, &isnull);
+	m->fence_lsn = isnull ? InvalidXLogRecPtr : DatumGetLSN(value);
+	value = column_datum(16, &isnull);
+	m->fence_epoch = isnull ? 1 : DatumGetInt64(value);
+	value = column_datum(17, &isnull);
+	m->slot_generation = isnull ? 0 : DatumGetInt64(value);
+}
+
+static void
+problem(PlinthSyncMapping *m, const char *what, const char *hint)
+{
+	if (m->problem != NULL)
+		return;
+	m->problem = MemoryContextStrdup(m->context, what);
+	m->problem_hint = MemoryContextStrdup(m->context, hint);
+}
+
+static void
+check_rights(PlinthSyncMapping *m)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(m->relation));
+	ForeignServer *server;
+	Form_pg_class class;
+	Oid relowner;
+
+	if (!HeapTupleIsValid(tuple))
+	{
+		problem(m, "the table was dropped", "Remove the mapping with plinth.sync_drop().");
+		return;
+	}
+	class = (Form_pg_class) GETSTRUCT(tuple);
+	m->relation_name = MemoryContextStrdup(
+		m->context, quote_qualified_identifier(get_namespace_name(class->relnamespace),
+											   NameStr(class->relname)));
+	if (class->relpersistence != RELPERSISTENCE_PERMANENT)
+		problem(m, "the table is UNLOGGED now, so its changes are not in the WAL",
+				"ALTER TABLE … SET LOGGED, then plinth.sync_resync().");
+	relowner = class->relowner;
+	ReleaseSysCache(tuple);
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(m->owner)))
+	{
+		problem(m, "the mapping's owner was dropped",
+				"Create the mapping again as the table's owner.");
+		return;
+	}
+	if (!has_privs_of_role(m->owner, relowner))
+		problem(m, "the mapping's owner does not own the table any more",
+				"Give the table back, or create the mapping again as its new owner.");
+	server = GetForeignServerByName(m->server, true);
+	if (server == NULL)
+		problem(m, "the server was dropped", "Create it again, or use plinth.sync_drop().");
+	else if (!DatumGetBool(DirectFunctionCall3(has_server_privilege_id_id,
+											   ObjectIdGetDatum(m->owner),
+											   ObjectIdGetDatum(server->serverid),
+											   CStringGetTextDatum("USAGE"))))
+		problem(m, "the mapping's owner may not use the server any more",
+				"GRANT USAGE ON FOREIGN SERVER to the mapping's owner.");
+}
+
+/* OPERATOR(schema.name) of a comparison by the type's default btree operator class. */
+static char *
+operator_name(Oid type, StrategyNumber strategy)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+	Oid operator = InvalidOid;
+	HeapTuple tuple;
+	Form_pg_operator form;
+	char *name;
+
+	if (OidIsValid(entry->btree_opf))
+		operator = get_opfamily_member(entry->btree_opf, entry->btree_opintype,
+									   entry->btree_opintype, strategy);
+	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("type %s has no ordering", format_type_be(type))));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
+/* "t.key > $n::type" for the columns from i on, in the order of the key's own operators. */
+static void
+append_after(StringInfo sql, PlinthSyncMapping *m, char **params, int i)
+{
+	const char *column = quote_identifier(m->key_names[i]);
+
+	appendStringInfo(sql, "(t.%s %s %s", column, operator_name(m->key_types[i], BTGreaterStrategyNumber), params[i]);
+	if (i + 1 < m->nkeys)
+	{
+		appendStringInfo(sql, " OR (t.%s %s %s AND ", column,
+						 operator_name(m->key_types[i], BTEqualStrategyNumber), params[i]);
+		append_after(sql, m, params, i + 1);
+		appendStringInfoChar(sql, ')');
+	}
+	appendStringInfoChar(sql, ')');
+}
+
+static char *
+type_name(Oid type)
+{
+	return format_type_extended(getBaseType(type), -1,
+								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* What follows the table's name in a page of rows in key order, from the start or behind a cursor. */
+static char *
+page_tail(PlinthSyncMapping *m, const char *filter, bool cursor)
+{
+	StringInfoData sql;
+	char *params[PLINTH_SYNC_MAX_KEYS];
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, " AS t WHERE ");
+	for (int i = 0; i < m->nkeys; i++)
+		params[i] = psprintf("$%d::text::%s", i + 1, type_name(m->key_types[i]));
+	/* With several columns the first term is implied, and what an index can start from. */
+	if (cursor && m->nkeys > 1)
+		appendStringInfo(&sql, "t.%s %s %s AND ", quote_identifier(m->key_names[0]),
+						 operator_name(m->key_types[0], BTGreaterEqualStrategyNumber), params[0]);
+	if (cursor)
+		append_after(&sql, m, params, 0);
+	else
+		appendStringInfoString(&sql, "true");
+	if (filter != NULL)
+		appendStringInfo(&sql, " AND (%s)", filter);
+	appendStringInfoString(&sql, " ORDER BY ");
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "", quote_identifier(m->key_names[i]));
+	appendStringInfo(&sql, " LIMIT $%d", m->nkeys + 1);
+	return sql.data;
+}
+
+/* Rows by their keys, in arrays of text; a key without a row comes back with NULLs. */
+static char *
+keys_sql(PlinthSyncMapping *m, const char *keycols, const char *columns, const char *filter)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT k.n%s%s FROM ROWS FROM (", keycols, columns);
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(&sql, "%spg_catalog.unnest($%d::text[])", i > 0 ? ", " : "", i + 1);
+	appendStringInfoString(&sql, ") WITH ORDINALITY AS k (");
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(&sql, "k%d, ", i);
+	appendStringInfo(&sql, "n) LEFT JOIN %s AS t ON ", m->relation_name);
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(&sql, "%st.%s %s k.k%d::%s", i > 0 ? " AND " : "",
+						 quote_identifier(m->key_names[i]),
+						 operator_name(m->key_types[i], BTEqualStrategyNumber), i,
+						 type_name(m->key_types[i]));
+	if (filter != NULL)
+		appendStringInfo(&sql, " AND (%s)", filter);
+	return sql.data;
+}
+
+static void
+build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
+{
+	StringInfoData keycols;
+	MemoryContext old = MemoryContextSwitchTo(m->context);
+
+	initStringInfo(&keycols);
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(&keycols, ", t.%s", quote_identifier(m->key_names[i]));
+	m->keys_sql = keys_sql(m, keycols.data, columns, filter);
+	m->absent_sql = keys_sql(m, keycols.data, "", filter);
+	for (int keys_only = 0; keys_only < 2; keys_only++)
+	{
+		m->page_head[keys_only] = psprintf("SELECT 0::bigint%s%s FROM ", keycols.data,
+										   keys_only ? "" : columns);
+		for (int cursor = 0; cursor < 2; cursor++)
+			m->page_tail[cursor][keys_only] = page_tail(m, keys_only ? NULL : filter, cursor == 1);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The mapping's columns as they are now.  Key columns are fields as well only
+ * where they were asked for by name: _id holds them.
+ */
+static void
+load_columns(PlinthSyncMapping *m, const char *filter, const char *id_cast, const char *id_prefix)
+{
+	static PlinthPlan plan = {
+		"SELECT a.attname::text, a.attnum, a.atttypid, a.atttypmod,"
+		"       m.fields ->> a.attname, m.field_names, m.casts ->> a.attname,"
+		"       coalesce(array_position(s.key_attnums, a.attnum),"
+		"                array_position(m.key_columns, a.attname)),"
+		"       a.attname = ANY (m.columns) OR m.fields ? a.attname::text"
+		"       OR (m.columns IS NULL AND"
+		"           NOT coalesce(a.attnum = ANY (s.key_attnums), a.attname = ANY (m.key_columns)))"
+		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
+		"  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation AND a.attnum > 0"
+		"   AND NOT a.attisdropped WHERE m.id = $1 ORDER BY a.attnum",
+		1,
+		{INT8OID},
+		NULL};
+	Datum id = Int64GetDatum(m->id);
+	const char *id_names[PLINTH_SYNC_MAX_KEYS];
+	int32 key_typmods[PLINTH_SYNC_MAX_KEYS];
+	StringInfoData columns;
+	MemoryContext old;
+	int nkeys = 0;
+
+	plinth_base_spi_execute(&plan, &id, NULL, true, SPI_OK_SELECT);
+	old = MemoryContextSwitchTo(m->context);
+	initStringInfo(&columns);
+	m->fields = palloc0(sizeof(PlinthMongoField *) * Max(SPI_processed, 1));
+	m->field_types = palloc0(sizeof(Oid) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool isnull;
+		char *name = SPI_getvalue(tuple, desc, 1);
+		Oid type = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+		int32 typmod = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		char *field = SPI_getvalue(tuple, desc, 5);
+		Datum place;
+		bool wanted;
+
+		if (field == NULL)
+			field = strcmp(SPI_getvalue(tuple, desc, 6), "camelCase") == 0
+						? plinth_sync_camel_case(name)
+						: name;
+		place = SPI_getbinval(tuple, desc, 8, &isnull);
+		if (!isnull && DatumGetInt32(place) <= PLINTH_SYNC_MAX_KEYS)
+		{
+			int k = DatumGetInt32(place) - 1;
+
+			m->key_names[k] = name;
+			m->key_attnums[k] = DatumGetInt16(SPI_getbinval(tuple, desc, 2, &isnull));
+			m->key_types[k] = type;
+			key_typmods[k] = typmod;
+			id_names[k] = field;
+			nkeys++;
+		}
+		wanted = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull)) && !isnull;
+		if (wanted)
+		{
+			char *cast = SPI_getvalue(tuple, desc, 7);
+
+			m->field_types[m->nfields] = type;
+			m->fields[m->nfields++] = plinth_mongo_field(field, type, typmod, cast);
+			appendStringInfo(&columns, ", t.%s", quote_identifier(name));
+		}
+	}
+	MemoryContextSwitchTo(old);
+	if (nkeys == 0 || nkeys != m->nkeys)
+	{
+		problem(m, "a key column was dropped",
+				"Create the mapping again with plinth.sync_drop() and plinth.sync_table().");
+		return;
+	}
+	old = MemoryContextSwitchTo(m->context);
+	m->idspec = plinth_mongo_id_spec(m->nkeys, id_names, m->key_types, key_typmods, id_cast,
+									 id_prefix);
+	MemoryContextSwitchTo(old);
+	build_sql(m, columns.data, filter);
+}
+
+/* Loading what cannot be run must not fail: the reason is kept instead. */
+static void
+compile(PlinthSyncMapping *m, const char *filter, const char *id_cast, const char *id_prefix)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		check_rights(m);
+		if (m->problem == NULL)
+			load_columns(m, filter, id_cast, id_prefix);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			ReThrowError(error);
+		problem(m, error->message,
+				error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+}
+
+PlinthSyncMapping *
+plinth_sync_mapping_load(MemoryContext parent, int64 id)
+{
+	static PlinthPlan plan = {
+		"SELECT m.name, m.relation::oid, m.owner::oid, m.server_name::text, m.collection,"
+		"       m.on_existing, m.paused, m.filter, m.id_cast, m.id_prefix, s.blocked, s.shape,"
+		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
+		"       plinth._sync_shape(m.id), cardinality(m.key_columns)"
+		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
+		" WHERE m.id = $1",
+		1,
+		{INT8OID},
+		NULL};
+	MemoryContext context = AllocSetContextCreate(parent, "plinth sync mapping",
+												  ALLOCSET_SMALL_SIZES);
+	PlinthSyncMapping *m = MemoryContextAllocZero(context, sizeof(PlinthSyncMapping));
+	Datum value = Int64GetDatum(id);
+	char *filter;
+	char *id_cast;
+	char *id_prefix;
+	bool isnull;
+
+	m->context = context;
+	m->id = id;
+	SPI_connect();
+	plinth_base_spi_execute(&plan, &value, NULL, true, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+	{
+		SPI_finish();
+		MemoryContextDelete(context);
+		return NULL;
+	}
+	take_row(m, &filter, &id_cast, &id_prefix);
+	m->shape = column_text(m->context, 18);
+	m->nkeys = DatumGetInt32(column_datum(19, &isnull));
+	compile(m, filter, id_cast, id_prefix);
+	SPI_finish();
+	return m;
+}
+
+void
+plinth_sync_mapping_free(PlinthSyncMapping *mapping)
+{
+	if (mapping->keys_plan != NULL)
+		SPI_freeplan(mapping->keys_plan);
+	if (mapping->absent_plan != NULL)
+		SPI_freeplan(mapping->absent_plan);
+	for (int i = 0; i < 2; i++)
+	{
+		if (mapping->page_plan[i] != NULL)
+			SPI_freeplan(mapping->page_plan[i]);
+	}
+	MemoryContextDelete(mapping->context);
+}

@@ -1,0 +1,640 @@
+/*
+ * read.c
+ *		The rows' current state, as documents.
+ *
+ * Runs in a transaction of the caller's, under a fresh snapshot, as the
+ * mapping's owner in a restricted security context with row_security off (a
+ * policy that would hide a row is an error, never a deletion).  Rows come in
+ * portions that grow, so that a batch ends at plinth.sync_batch_bytes however
+ * large its rows are.
+ *
+ * A row that cannot become a document (or be read, such as one whose filter
+ * divides by zero) must not stop the others: when a batch fails it is read
+ * again key by key, each in a subtransaction of its own, and what still fails
+ * is reported as poison.  What concerns the whole mapping (a lock not had in
+ * time, rights, the table itself) is raised.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "sync/sync_int.h"
+
+#define FIRST_PORTION 8
+#define LARGEST_PORTION 256
+
+PlinthSyncBatch *
+plinth_sync_batch_create(MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "plinth sync batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	PlinthSyncBatch *batch = MemoryContextAllocZero(context, sizeof(PlinthSyncBatch));
+
+	batch->context = context;
+	return batch;
+}
+
+void
+plinth_sync_batch_free(PlinthSyncBatch *batch)
+{
+	MemoryContextDelete(batch->context);
+}
+
+static void
+batch_forget(PlinthSyncBatch *batch, int nops)
+{
+	batch->nops = nops;
+	batch->exhausted = false;
+}
+
+static PlinthSyncOp *
+batch_add(PlinthSyncBatch *batch, PlinthMongoOpKind kind, int key)
+{
+	PlinthSyncOp *op;
+
+	if (batch->ops == NULL)
+	{
+		batch->maxops = 64;
+		batch->ops = MemoryContextAlloc(batch->context, sizeof(PlinthSyncOp) * batch->maxops);
+	}
+	else if (batch->nops == batch->maxops)
+	{
+		batch->maxops *= 2;
+		batch->ops = repalloc_huge(batch->ops, sizeof(PlinthSyncOp) * batch->maxops);
+	}
+	op = &batch->ops[batch->nops++];
+	memset(op, 0, sizeof(*op));
+	op->op.kind = kind;
+	op->key = key;
+	return op;
+}
+
+static Size
+batch_limit(void)
+{
+	return (Size) plinth_setting_sync_batch_bytes * 1024;
+}
+
+static void
+as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
+{
+	GetUserIdAndSecContext(&state->userid, &state->sec_context);
+	SetUserIdAndSecContext(mapping->owner, state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+											   SECURITY_RESTRICTED_OPERATION);
+}
+
+static void
+as_before(PlinthAsOwner *state)
+{
+	SetUserIdAndSecContext(state->userid, state->sec_context);
+}
+
+static SPIPlanPtr
+prepare(const char *sql, int nargs, Oid argtype, Oid lasttype, bool keep)
+{
+	Oid types[PLINTH_SYNC_MAX_KEYS + 1];
+	SPIPlanPtr plan;
+
+	for (int i = 0; i < nargs; i++)
+		types[i] = argtype;
+	if (OidIsValid(lasttype))
+		types[nargs++] = lasttype;
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not prepare the sync query: %s",
+							   SPI_result_code_string(SPI_result))));
+	if (keep)
+		SPI_keepplan(plan);
+	return plan;
+}
+
+/* The key columns of a result row as C strings in a row. */
+static void
+row_key_text(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, StringInfo key)
+{
+	resetStringInfo(key);
+	for (int i = 0; i < mapping->nkeys; i++)
+	{
+		appendStringInfoString(key, SPI_getvalue(tuple, desc, i + 2));
+		appendStringInfoChar(key, '\0');
+	}
+}
+
+/* One row found: its document, and away with the document of an older spelling of its key. */
+static void
+add_row(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, PlinthSyncBatch *batch,
+		int key, PlinthBson oldid, bool page)
+{
+	Datum keyvalues[PLINTH_SYNC_MAX_KEYS];
+	Datum *values = palloc(sizeof(Datum) * (mapping->nfields + 1));
+	bool *nulls = palloc(sizeof(bool) * (mapping->nfields + 1));
+	PlinthBson id;
+	PlinthBson document;
+	PlinthSyncOp *op;
+	bool isnull;
+	MemoryContext old;
+
+	for (int i = 0; i < mapping->nkeys; i++)
+		keyvalues[i] = SPI_getbinval(tuple, desc, i + 2, &isnull);
+	for (int i = 0; i < mapping->nfields; i++)
+		values[i] = SPI_getbinval(tuple, desc, mapping->nkeys + i + 2, &nulls[i]);
+
+	old = MemoryContextSwitchTo(batch->context);
+	id = plinth_mongo_id_encode(mapping->idspec, keyvalues);
+	document = plinth_mongo_document(mapping->idspec, keyvalues, mapping->fields, mapping->nfields,
+									 values, nulls);
+	MemoryContextSwitchTo(old);
+
+	if (oldid.data != NULL && !plinth_mongo_id_equal(id, oldid))
+	{
+		op = batch_add(batch, PLINTH_MONGO_DELETE, key);
+		op->op.id = oldid;
+	}
+	op = batch_add(batch, PLINTH_MONGO_REPLACE, key);
+	op->op.id = id;
+	op->op.document = document;
+	batch->bytes += document.len;
+	if (page)
+	{
+		StringInfoData text;
+
+		initStringInfo(&text);
+		row_key_text(mapping, tuple, desc, &text);
+		old = MemoryContextSwitchTo(batch->context);
+		op->literal = plinth_sync_key_literal(mapping->nkeys, text.data, text.len);
+		MemoryContextSwitchTo(old);
+		pfree(text.data);
+	}
+	pfree(values);
+	pfree(nulls);
+}
+
+/* {"_id": …} as the key's own texts make it. */
+static PlinthBson
+id_of_key(PlinthSyncMapping *mapping, const PlinthSyncKey *key, PlinthSyncBatch *batch)
+{
+	Datum values[PLINTH_SYNC_MAX_KEYS];
+	const char *text = key->key;
+	MemoryContext old;
+	PlinthBson id;
+
+	for (int i = 0; i < mapping->nkeys; i++)
+	{
+		Oid input;
+		Oid ioparam;
+
+		getTypeInputInfo(mapping->key_types[i], &input, &ioparam);
+		values[i] = OidInputFunctionCall(input, unconstify(char *, text), ioparam, -1);
+		text += strlen(text) + 1;
+	}
+	old = MemoryContextSwitchTo(batch->context);
+	id = plinth_mongo_id_encode(mapping->idspec, values);
+	MemoryContextSwitchTo(old);
+	return id;
+}
+
+static void
+take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, TupleDesc desc,
+			 PlinthSyncBatch *batch)
+{
+	bool isnull;
+	int n = (int) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
+	bool absent;
+
+	(void) SPI_getbinval(tuple, desc, 2, &absent);
+	if (absent)
+	{
+		PlinthBson id = id_of_key(mapping, &keys[n], batch);
+		PlinthSyncOp *op = batch_add(batch, PLINTH_MONGO_DELETE, n);
+
+		op->op.id = id;
+		batch->bytes += id.len;
+	}
+	else
+	{
+		StringInfoData text;
+		PlinthBson oldid = {NULL, 0};
+
+		/* A key may be equal and yet look different (citext): compare what it looks like. */
+		initStringInfo(&text);
+		row_key_text(mapping, tuple, desc, &text);
+		if (text.len != keys[n].keylen || memcmp(text.data, keys[n].key, text.len) != 0)
+			oldid = id_of_key(mapping, &keys[n], batch);
+		pfree(text.data);
+		add_row(mapping, tuple, desc, batch, n, oldid, false);
+	}
+	keys[n].done = true;
+}
+
+static void
+key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys, int nkeys, Datum *arrays)
+{
+	Datum *elements = palloc(sizeof(Datum) * nkeys);
+	const char **at = palloc(sizeof(char *) * nkeys);
+
+	for (int i = 0; i < nkeys; i++)
+		at[i] = keys[i].key;
+	for (int k = 0; k < mapping->nkeys; k++)
+	{
+		for (int i = 0; i < nkeys; i++)
+		{
+			elements[i] = CStringGetTextDatum(at[i]);
+			at[i] += strlen(at[i]) + 1;
+		}
+		arrays[k] = PointerGetDatum(construct_array(elements, nkeys, TEXTOID, -1, false,
+													TYPALIGN_INT));
+	}
+}
+
+/* The conversions were compiled for these types: a table that was altered since is read later. */
+static void
+check_types(PlinthSyncMapping *mapping, TupleDesc desc, int nfields)
+{
+	bool same = desc->natts == 1 + mapping->nkeys + nfields;
+
+	for (int i = 0; same && i < mapping->nkeys; i++)
+		same = TupleDescAttr(desc, i + 1)->atttypid == mapping->key_types[i];
+	for (int i = 0; same && i < nfields; i++)
+		same = TupleDescAttr(desc, i + 1 + mapping->nkeys)->atttypid == mapping->field_types[i];
+	if (!same)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the definition of table %s has changed", mapping->relation_name)));
+}
+
+/* SPI is connected, the owner is set. */
+static void
+read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, PlinthSyncBatch *batch)
+{
+	Datum arrays[PLINTH_SYNC_MAX_KEYS];
+	Portal portal;
+	long portion = FIRST_PORTION;
+
+	if (mapping->keys_plan == NULL)
+		mapping->keys_plan = prepare(mapping->keys_sql, mapping->nkeys, TEXTARRAYOID, InvalidOid,
+									 true);
+	key_arrays(mapping, keys, nkeys, arrays);
+	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, true);
+	do
+	{
+		SPI_cursor_fetch(portal, true, portion);
+		check_types(mapping, SPI_tuptable->tupdesc, mapping->nfields);
+		for (uint64 i = 0; i < SPI_processed; i++)
+			take_key_row(mapping, keys, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, batch);
+		if (SPI_processed < portion)
+			break;
+		SPI_freetuptable(SPI_tuptable);
+		portion = Min(portion * 2, LARGEST_PORTION);
+	} while (batch->bytes < batch_limit());
+	SPI_cursor_close(portal);
+}
+
+/* Errors that say something of one row only. */
+static bool
+is_poison(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('2', '2', '0', '0', '0'): /* data exception */
+		case MAKE_SQLSTATE('2', '3', '0', '0', '0'): /* a constraint of a domain */
+		case MAKE_SQLSTATE('5', '4', '0', '0', '0'): /* program limit exceeded */
+		case MAKE_SQLSTATE('P', '0', '0', '0', '0'): /* RAISE */
+		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_DATA_CORRUPTED || sqlerrcode == ERRCODE_INVALID_NAME;
+	}
+}
+
+typedef void (*ReadFunction)(void *arg);
+
+/*
+ * Runs a read in a subtransaction; false with *error (palloc'd) when it failed
+ * for what may be one row's fault.  Whatever else fails is raised.
+ */
+static bool
+guarded(ReadFunction function, void *arg, ErrorData **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		function(arg);
+		ReleaseCurrentSubTransaction();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		*error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (!ok && !is_poison((*error)->sqlerrcode))
+		ReThrowError(*error);
+	return ok;
+}
+
+typedef struct KeysRead
+{
+	PlinthSyncMapping *mapping;
+	PlinthSyncKey *keys;
+	int nkeys;
+	PlinthSyncBatch *batch;
+} KeysRead;
+
+static void
+read_keys_function(void *arg)
+{
+	KeysRead *read = arg;
+	PlinthAsOwner state;
+
+	SPI_connect();
+	as_owner(read->mapping, &state);
+	read_keys_once(read->mapping, read->keys, read->nkeys, read->batch);
+	as_before(&state);
+	SPI_finish();
+}
+
+void
+plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
+					  PlinthSyncBatch *batch)
+{
+	KeysRead read = {mapping, keys, nkeys, batch};
+	ErrorData *error;
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "plinth sync read",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+
+	if (!guarded(read_keys_function, &read, &error))
+	{
+		batch_forget(batch, 0);
+		batch->bytes = 0;
+		for (int i = 0; i < nkeys; i++)
+			keys[i].done = false;
+		for (int i = 0; i < nkeys && batch->bytes < batch_limit(); i++)
+		{
+			int before = batch->nops;
+			KeysRead one = {mapping, &keys[i], 1, batch};
+
+			if (guarded(read_keys_function, &one, &error))
+			{
+				for (int j = before; j < batch->nops; j++)
+					batch->ops[j].key = i;
+				continue;
+			}
+			batch_forget(batch, before);
+			keys[i].done = true;
+			keys[i].poison = MemoryContextStrdup(batch->context, error->message);
+			keys[i].poison_code = error->sqlerrcode;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+}
+
+typedef struct AbsentRead
+{
+	PlinthSyncMapping *mapping;
+	PlinthSyncKey *keys;
+	int nkeys;
+	bool *absent;
+} AbsentRead;
+
+static void
+read_absent_function(void *arg)
+{
+	AbsentRead *read = arg;
+	PlinthSyncMapping *mapping = read->mapping;
+	Datum arrays[PLINTH_SYNC_MAX_KEYS];
+	PlinthAsOwner state;
+	StringInfoData text;
+
+	SPI_connect();
+	as_owner(mapping, &state);
+	if (mapping->absent_plan == NULL)
+		mapping->absent_plan = prepare(mapping->absent_sql, mapping->nkeys, TEXTARRAYOID,
+									   InvalidOid, true);
+	key_arrays(mapping, read->keys, read->nkeys, arrays);
+	initStringInfo(&text);
+	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, true, 0) != SPI_OK_SELECT)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not look up keys")));
+	check_types(mapping, SPI_tuptable->tupdesc, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool isnull;
+		int n = (int) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
+
+		(void) SPI_getbinval(tuple, desc, 2, &isnull);
+		if (isnull)
+		{
+			read->absent[n] = true;
+			continue;
+		}
+		row_key_text(mapping, tuple, desc, &text);
+		read->absent[n] = text.len != read->keys[n].keylen ||
+						  memcmp(text.data, read->keys[n].key, text.len) != 0;
+	}
+	as_before(&state);
+	SPI_finish();
+}
+
+void
+plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, bool *absent)
+{
+	AbsentRead read = {mapping, keys, nkeys, absent};
+	ErrorData *error;
+
+	if (guarded(read_absent_function, &read, &error))
+		return;
+	/* A key or row that cannot be read is looked at by itself when it is written. */
+	for (int i = 0; i < nkeys; i++)
+		absent[i] = true;
+}
+
+typedef struct PageRead
+{
+	PlinthSyncMapping *mapping;
+	Oid relation;
+	const char *after;
+	int limit;
+	bool keys_only;				/* only where the page ends and what is in it */
+	PlinthSyncBatch *batch;
+	List *literals;				/* keys_only: of its rows */
+} PageRead;
+
+static Portal
+open_page(PageRead *read)
+{
+	PlinthSyncMapping *mapping = read->mapping;
+	int which = read->after != NULL ? 1 : 0;
+	Datum values[PLINTH_SYNC_MAX_KEYS + 1];
+	char nulls[PLINTH_SYNC_MAX_KEYS + 1];
+	bool keep = read->relation == mapping->relation && !read->keys_only;
+	SPIPlanPtr plan = keep ? mapping->page_plan[which] : NULL;
+
+	memset(nulls, 'n', sizeof(nulls));
+	if (plan == NULL)
+	{
+		char *name = read->relation == mapping->relation
+						 ? mapping->relation_name
+						 : quote_qualified_identifier(
+							   get_namespace_name(get_rel_namespace(read->relation)),
+							   get_rel_name(read->relation));
+
+		plan = prepare(psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], name,
+								mapping->page_tail[which][read->keys_only ? 1 : 0]),
+					   mapping->nkeys, TEXTOID, INT4OID, keep);
+		if (keep)
+			mapping->page_plan[which] = plan;
+	}
+	if (read->after != NULL)
+	{
+		uint32 len;
+		char *text = plinth_sync_key_parse(mapping->nkeys, read->after, &len);
+
+		for (int i = 0; i < mapping->nkeys; i++)
+		{
+			values[i] = CStringGetTextDatum(text);
+			nulls[i] = ' ';
+			text += strlen(text) + 1;
+		}
+	}
+	values[mapping->nkeys] = Int32GetDatum(read->limit);
+	nulls[mapping->nkeys] = ' ';
+	return SPI_cursor_open(NULL, plan, values, nulls, true);
+}
+
+static void
+take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
+{
+	PlinthBson none = {NULL, 0};
+	StringInfoData text;
+	MemoryContext old;
+
+	if (!read->keys_only)
+	{
+		add_row(read->mapping, tuple, desc, read->batch, -1, none, true);
+		read->batch->last_key = read->batch->ops[read->batch->nops - 1].literal;
+		return;
+	}
+	initStringInfo(&text);
+	row_key_text(read->mapping, tuple, desc, &text);
+	old = MemoryContextSwitchTo(read->batch->context);
+	read->literals = lappend(read->literals,
+							 plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len));
+	MemoryContextSwitchTo(old);
+}
+
+static void
+read_page_function(void *arg)
+{
+	PageRead *read = arg;
+	PlinthSyncBatch *batch = read->batch;
+	PlinthAsOwner state;
+	Portal portal;
+	long portion = FIRST_PORTION;
+	int rows = 0;
+
+	SPI_connect();
+	as_owner(read->mapping, &state);
+	portal = open_page(read);
+	do
+	{
+		SPI_cursor_fetch(portal, true, portion);
+		check_types(read->mapping, SPI_tuptable->tupdesc,
+					read->keys_only ? 0 : read->mapping->nfields);
+		for (uint64 i = 0; i < SPI_processed; i++)
+			take_page_row(read, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		rows += SPI_processed;
+		if (SPI_processed < portion)
+		{
+			batch->exhausted = rows < read->limit;
+			break;
+		}
+		SPI_freetuptable(SPI_tuptable);
+		portion = Min(portion * 2, LARGEST_PORTION);
+	} while (batch->bytes < batch_limit());
+	SPI_cursor_close(portal);
+	as_before(&state);
+	SPI_finish();
+}
+
+/* A page with a poisonous row: its keys alone, then row by row. */
+static void
+read_page_singly(PageRead *read)
+{
+	PlinthSyncBatch *batch = read->batch;
+	ErrorData *error;
+	ListCell *lc;
+
+	read->keys_only = true;
+	read->literals = NIL;
+	read_page_function(read);
+	foreach (lc, read->literals)
+	{
+		PlinthSyncKey *key = MemoryContextAllocZero(batch->context, sizeof(PlinthSyncKey));
+		KeysRead one = {read->mapping, key, 1, batch};
+		int before = batch->nops;
+		MemoryContext old = MemoryContextSwitchTo(batch->context);
+
+		key->key = plinth_sync_key_parse(read->mapping->nkeys, lfirst(lc), &key->keylen);
+		MemoryContextSwitchTo(old);
+		batch->last_key = lfirst(lc);
+		if (guarded(read_keys_function, &one, &error))
+		{
+			for (int j = before; j < batch->nops; j++)
+			{
+				batch->ops[j].key = -1;
+				batch->ops[j].literal = lfirst(lc);
+			}
+			continue;
+		}
+		batch_forget(batch, before);
+		key->poison = MemoryContextStrdup(batch->context, error->message);
+		key->poison_code = error->sqlerrcode;
+		old = MemoryContextSwitchTo(batch->context);
+		batch->poison = lappend(batch->poison, key);
+		MemoryContextSwitchTo(old);
+	}
+	batch->exhausted = false;
+}
+
+void
+plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
+					  PlinthSyncBatch *batch)
+{
+	PageRead read = {mapping, relation, after, limit, false, batch, NIL};
+	ErrorData *error;
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "plinth sync read",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+
+	if (!guarded(read_page_function, &read, &error))
+	{
+		batch_forget(batch, 0);
+		batch->bytes = 0;
+		batch->last_key = NULL;
+		read.limit = Min(limit, LARGEST_PORTION);
+		read_page_singly(&read);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+}

@@ -1,0 +1,206 @@
+/*
+ * report.c
+ *		What a lane tells: states for stat_sync, its progress, the log.
+ *
+ * The log gets a line when a reason is new and at most one a minute while it
+ * stays the same; everything else is in stat_sync.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "decode/decode.h"
+#include "miscadmin.h"
+#include "worker/worker.h"
+
+#include "sync/sync_int.h"
+
+#define LOG_EVERY_MS 60000
+#define FIRST_BACKOFF_MS 100
+
+void
+plinth_sync_report_log(PlinthLane *lane, const char *what, const char *message)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (strncmp(lane->last_logged, message, sizeof(lane->last_logged) - 1) == 0 &&
+		!TimestampDifferenceExceeds(lane->last_log, now, LOG_EVERY_MS))
+		return;
+	strlcpy(lane->last_logged, message, sizeof(lane->last_logged));
+	lane->last_log = now;
+	ereport(LOG, (errmsg("sync to server \"%s\": %s", lane->server, what),
+				  errdetail_internal("%s", message)));
+}
+
+/* Exponential, with jitter between a half and the whole. */
+static TimestampTz
+backoff(int failures)
+{
+	double wait = FIRST_BACKOFF_MS;
+
+	for (int i = 1; i < failures && wait < plinth_setting_sync_retry_max; i++)
+		wait *= 2;
+	wait = Min(wait, plinth_setting_sync_retry_max);
+	wait *= 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) wait);
+}
+
+static void
+note_error(PlinthLaneMapping *mapping, const char *kind, const char *message)
+{
+	snprintf(mapping->stat.last_error, sizeof(mapping->stat.last_error), "%s: %s", kind, message);
+	mapping->stat.last_error_at = GetCurrentTimestamp();
+	mapping->stat.retries++;
+}
+
+/* Without a lane the failure is one key's and delays nothing. */
+void
+plinth_sync_report_failure(PlinthLane *lane, PlinthLaneMapping *mapping, const char *kind,
+						   const char *message)
+{
+	note_error(mapping, kind, message);
+	if (lane == NULL)
+		return;
+	mapping->failures++;
+	mapping->retry_at = backoff(mapping->failures);
+	mapping->shape_stale = true;
+	lane->shapes_stale = true;
+	plinth_sync_report_log(lane, psprintf("mapping \"%s\" waits", mapping->def->name), message);
+}
+
+void
+plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	mapping->failures = 0;
+	mapping->retry_at = 0;
+	lane->failures = 0;
+	lane->retry_at = 0;
+}
+
+void
+plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error)
+{
+	ListCell *lc;
+
+	if (error->status == PLINTH_MONGO_CANCELLED)
+		return;
+	lane->failures++;
+	lane->retry_at = backoff(lane->failures);
+	foreach (lc, lane->mappings)
+		note_error(lfirst(lc), plinth_mongo_status_name(error->status), error->message);
+	plinth_sync_report_log(lane, psprintf("%s, will try again",
+										  plinth_mongo_status_name(error->status)),
+						   error->message);
+	plinth_sync_disconnect(lane);
+}
+
+static const char *
+state_of(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	ListCell *lc;
+
+	if (mapping->def->blocked != NULL || mapping->def->problem != NULL)
+		return "blocked";
+	if (mapping->def->paused)
+		return "paused";
+	if (lane->retry_at != 0)
+		return "unreachable";
+	if (mapping->retry_at != 0)
+		return "retrying";
+	if (!mapping->verified_fence)
+		return "starting";
+	foreach (lc, mapping->tasks)
+	{
+		PlinthSyncTask *task = lfirst(lc);
+
+		if (!task->finished)
+			return task->sweep ? "sweep" : (task->waited && task->lockers == NIL ? "snapshot"
+																				 : "waiting");
+	}
+	if (mapping->stored_owed)
+		return "catchup";
+	return "streaming";
+}
+
+static XLogRecPtr
+lag_lsn(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	XLogRecPtr least = plinth_sync_dirty_least(&mapping->dirty, true);
+
+	if (mapping->stored_owed)
+		return mapping->stat.lag_lsn;
+	return least == InvalidXLogRecPtr ? lane->progress : least;
+}
+
+void
+plinth_sync_report_stats(PlinthLane *lane)
+{
+	ListCell *lc;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		PlinthSyncStat *stat = &mapping->stat;
+
+		strlcpy(stat->state, state_of(lane, mapping), sizeof(stat->state));
+		if (mapping->def->problem != NULL && mapping->def->blocked == NULL)
+			strlcpy(stat->last_error, mapping->def->problem, sizeof(stat->last_error));
+		stat->next_try_at = Max(lane->retry_at, mapping->retry_at);
+		stat->keys_in_memory = mapping->dirty.nowed;
+		stat->oldest_at = 0;
+		if (!dlist_is_empty(&mapping->dirty.owed))
+			stat->oldest_at =
+				dlist_container(PlinthDirtyKey, node, mapping->dirty.owed.head.next)->seen_at;
+		stat->lag_lsn = lag_lsn(lane, mapping);
+		plinth_sync_stat_set(stat);
+	}
+	lane->last_stats = GetCurrentTimestamp();
+	plinth_worker_report(lane->retry_at != 0 ? "unreachable" : "running", lane->server);
+}
+
+/* Is anything owed that is not in memory, so that delivery is not at the streams' end? */
+static bool
+owes_elsewhere(PlinthLaneMapping *mapping)
+{
+	ListCell *lc;
+
+	if (mapping->def->paused)
+		return false;			/* somebody wants it so */
+	if (mapping->def->blocked != NULL || mapping->def->problem != NULL || mapping->stored_owed ||
+		!mapping->def->prepared)
+		return true;
+	foreach (lc, mapping->tasks)
+	{
+		if (!((PlinthSyncTask *) lfirst(lc))->finished)
+			return true;
+	}
+	return false;
+}
+
+/* Tells the decoder and those who wait how far this lane is. */
+void
+plinth_sync_report_publish(PlinthLane *lane)
+{
+	XLogRecPtr durable = lane->progress;
+	XLogRecPtr delivered = lane->progress;
+	bool elsewhere = false;
+	ListCell *lc;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		XLogRecPtr all = plinth_sync_dirty_least(&mapping->dirty, false);
+		XLogRecPtr owed = plinth_sync_dirty_least(&mapping->dirty, true);
+
+		if (all != InvalidXLogRecPtr)
+			durable = Min(durable, all);
+		if (owed != InvalidXLogRecPtr && !mapping->def->paused)
+			delivered = Min(delivered, owed);
+		elsewhere |= owes_elsewhere(mapping);
+	}
+	pg_atomic_write_u64(&lane->shared->durable, durable);
+	if (!elsewhere && delivered > pg_atomic_read_u64(&lane->shared->delivered))
+		pg_atomic_write_u64(&lane->shared->delivered, delivered);
+	if (pg_atomic_read_u64(&lane->shared->generation) != lane->generation)
+		pg_atomic_write_u64(&lane->shared->generation, lane->generation);
+	ConditionVariableBroadcast(&lane->db->moved);
+}

@@ -1,0 +1,220 @@
+/*
+ * shared.c
+ *		Sync's part of shared memory: who serves what, and how far it is.
+ *
+ * An array of databases and one of mappings' statistics, both keyed by
+ * database OID and purged when a database goes.  One LWLock guards taking and
+ * freeing entries and everything in them but the atomics; it is never held
+ * while anything can wait.  Entries do not move, so that a pointer to one
+ * stays good for as long as its database is there; lsns and generations have
+ * one writer each (the lane, or the decoder) and are read without the lock.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "sync/sync_int.h"
+
+#define MAX_STATS 1024
+
+typedef struct SyncShared
+{
+	PlinthSyncStat stats[MAX_STATS];	/* key.database is InvalidOid when free */
+	PlinthSyncDatabase databases[FLEXIBLE_ARRAY_MEMBER];
+} SyncShared;
+
+static SyncShared *shared = NULL;
+static LWLockPadded *locks = NULL;
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(SyncShared, databases),
+					mul_size(sizeof(PlinthSyncDatabase), plinth_setting_max_databases));
+}
+
+static void
+lane_clear(PlinthSyncLane *lane)
+{
+	memset(&lane->server, 0, sizeof(NameData));
+	lane->owner = InvalidOid;
+	lane->pid = 0;
+	pg_atomic_write_u64(&lane->generation, 0);
+	pg_atomic_write_u64(&lane->durable, 0);
+	pg_atomic_write_u64(&lane->delivered, 0);
+}
+
+static void
+shared_fill(void *ptr)
+{
+	SyncShared *fresh = ptr;
+
+	memset(fresh, 0, shared_size());
+	for (int i = 0; i < plinth_setting_max_databases; i++)
+	{
+		ConditionVariableInit(&fresh->databases[i].moved);
+		for (int j = 0; j < PLINTH_SYNC_MAX_LANES; j++)
+		{
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].generation, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].durable, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].delivered, 0);
+		}
+	}
+}
+
+static void
+database_purge(Oid database)
+{
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < plinth_setting_max_databases; i++)
+	{
+		PlinthSyncDatabase *db = &shared->databases[i];
+
+		if (db->database != database)
+			continue;
+		db->database = InvalidOid;
+		db->channel = 0;
+		db->decoder_pid = 0;
+		for (int j = 0; j < PLINTH_SYNC_MAX_LANES; j++)
+			lane_clear(&db->lanes[j]);
+	}
+	for (int i = 0; i < MAX_STATS; i++)
+	{
+		if (shared->stats[i].key.database == database)
+			memset(&shared->stats[i], 0, sizeof(PlinthSyncStat));
+	}
+	LWLockRelease(&locks->lock);
+}
+
+static const PlinthShmemPart shared_part = {
+	.name = "plinth_sync",
+	.size = shared_size,
+	.init = shared_fill,
+	.pointer = (void **) &shared,
+	.lwlocks = 1,
+	.locks = &locks,
+};
+
+void
+plinth_sync_shared_init(void)
+{
+	plinth_base_shmem_declare(&shared_part);
+	plinth_base_database_on_purge(database_purge);
+}
+
+LWLock *
+plinth_sync_lock(void)
+{
+	return &locks->lock;
+}
+
+PlinthSyncDatabase *
+plinth_sync_database(Oid database, bool create)
+{
+	PlinthSyncDatabase *found = NULL;
+	PlinthSyncDatabase *unused = NULL;
+
+	LWLockAcquire(&locks->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	for (int i = 0; i < plinth_setting_max_databases && found == NULL; i++)
+	{
+		PlinthSyncDatabase *db = &shared->databases[i];
+
+		if (db->database == database)
+			found = db;
+		else if (db->database == InvalidOid && unused == NULL)
+			unused = db;
+	}
+	if (found == NULL && create && unused != NULL)
+	{
+		found = unused;
+		found->database = database;
+	}
+	LWLockRelease(&locks->lock);
+
+	if (found == NULL && create)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("too many databases use plinth"),
+						errhint("Raise \"plinth.max_databases\" (now %d) and restart the server.",
+								plinth_setting_max_databases)));
+	return found;
+}
+
+int
+plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool assign)
+{
+	int found = -1;
+	int unused = -1;
+
+	LWLockAcquire(&locks->lock, assign ? LW_EXCLUSIVE : LW_SHARED);
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES && found < 0; i++)
+	{
+		if (strcmp(NameStr(db->lanes[i].server), server) == 0 && db->lanes[i].owner == owner)
+			found = i;
+		else if (NameStr(db->lanes[i].server)[0] == '\0' && unused < 0)
+			unused = i;
+	}
+	if (found < 0 && assign && unused >= 0)
+	{
+		found = unused;
+		lane_clear(&db->lanes[found]);
+		namestrcpy(&db->lanes[found].server, server);
+		db->lanes[found].owner = owner;
+	}
+	LWLockRelease(&locks->lock);
+	return found;
+}
+
+void
+plinth_sync_stat_set(const PlinthSyncStat *stat)
+{
+	PlinthSyncStat *place = NULL;
+
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_STATS; i++)
+	{
+		PlinthSyncStat *candidate = &shared->stats[i];
+
+		if (memcmp(&candidate->key, &stat->key, sizeof(PlinthSyncStatKey)) == 0)
+		{
+			place = candidate;
+			break;
+		}
+		if (candidate->key.database == InvalidOid && place == NULL)
+			place = candidate;
+	}
+	/* Where all are taken a mapping goes without statistics, nothing else. */
+	if (place != NULL)
+		*place = *stat;
+	LWLockRelease(&locks->lock);
+}
+
+bool
+plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat)
+{
+	bool found = false;
+
+	LWLockAcquire(&locks->lock, LW_SHARED);
+	for (int i = 0; i < MAX_STATS && !found; i++)
+	{
+		if (shared->stats[i].key.database == MyDatabaseId &&
+			shared->stats[i].key.mapping == mapping)
+		{
+			*stat = shared->stats[i];
+			found = true;
+		}
+	}
+	LWLockRelease(&locks->lock);
+	return found;
+}
+
+void
+plinth_sync_stat_remove(Oid database, int64 mapping)
+{
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_STATS; i++)
+	{
+		if (shared->stats[i].key.database == database && shared->stats[i].key.mapping == mapping)
+			memset(&shared->stats[i], 0, sizeof(PlinthSyncStat));
+	}
+	LWLockRelease(&locks->lock);
+}

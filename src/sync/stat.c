@@ -1,0 +1,63 @@
+/*
+ * stat.c
+ *		What the lanes say of each mapping, for the view plinth.stat_sync.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+
+#include "sync/sync_int.h"
+
+PGDLLEXPORT Datum plinth_sync_stat(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_sync_stat);
+
+static Datum
+time_or_null(TimestampTz at, bool *isnull)
+{
+	*isnull = at == 0;
+	return TimestampTzGetDatum(at);
+}
+
+/* One mapping's statistics as a row; all NULL when no lane has told any yet. */
+Datum
+plinth_sync_stat(PG_FUNCTION_ARGS)
+{
+	PlinthSyncStat stat;
+	TupleDesc desc;
+	Datum values[12] = {0};
+	bool nulls[12] = {0};
+	XLogRecPtr end = RecoveryInProgress() ? InvalidXLogRecPtr : GetFlushRecPtr(NULL);
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("function returning record called in context that cannot accept "
+							   "type record")));
+	if (!plinth_sync_stat_get(PG_GETARG_INT64(0), &stat))
+	{
+		memset(nulls, true, sizeof(nulls));
+		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	}
+	values[0] = CStringGetTextDatum(stat.state);
+	nulls[1] = stat.lag_lsn == 0 || end == InvalidXLogRecPtr;
+	values[1] = Int64GetDatum(end > stat.lag_lsn ? (int64) (end - stat.lag_lsn) : 0);
+	nulls[2] = stat.oldest_at == 0;
+	values[2] = Int64GetDatum(
+		TimestampDifferenceMilliseconds(stat.oldest_at, GetCurrentTimestamp()));
+	values[3] = Int64GetDatum(stat.documents_replaced);
+	values[4] = Int64GetDatum(stat.documents_deleted);
+	values[5] = Int64GetDatum(stat.bytes_sent);
+	values[6] = Int64GetDatum(stat.retries);
+	values[7] = Int64GetDatum(stat.keys_in_memory);
+	nulls[8] = stat.last_error[0] == '\0';
+	values[8] = CStringGetTextDatum(stat.last_error);
+	values[9] = time_or_null(stat.last_error_at, &nulls[9]);
+	values[10] = time_or_null(stat.next_try_at, &nulls[10]);
+	nulls[11] = stat.lag_lsn == 0;
+	values[11] = LSNGetDatum(stat.lag_lsn);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}

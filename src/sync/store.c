@@ -1,0 +1,267 @@
+/*
+ * store.c
+ *		What the engine keeps in its tables: keys owed, dead letters, states.
+ *
+ * Each function runs inside a transaction of the caller's.  sync_dirty's
+ * protocol: a mark (from anyone) sets sent_at to NULL; taking a row sets
+ * sent_at in a transaction that commits before anything is sent; an
+ * acknowledgement touches a row only while sent_at is set, so it never clears
+ * a mark made meanwhile.  A row that is taken with sent_at set had been sent
+ * before without an answer: it is a suspect, and is written again at the three
+ * zombie stages after it is acknowledged.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+
+#include "sync/sync_int.h"
+
+static Datum
+text_array(char **literals, int n)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(literals[i]);
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static int
+run(PlinthPlan *plan, Datum *values, const char *nulls)
+{
+	SPI_connect();
+	plinth_base_spi_execute(plan, values, nulls, false, 0);
+	SPI_finish();
+	return (int) SPI_processed;
+}
+
+void
+plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n, int zombie_stage)
+{
+	static PlinthPlan plan = {
+		"INSERT INTO plinth.sync_dirty AS d (mapping_id, key, zombie_stage, due_at)"
+		" SELECT DISTINCT $1, k, $3::smallint, CASE $3 WHEN 0 THEN '-infinity' ELSE"
+		"        clock_timestamp() + $4 * interval '1 ms' END FROM unnest($2) AS k"
+		" ON CONFLICT (mapping_id, md5(key)) DO UPDATE"
+		"    SET suspect = d.suspect OR d.zombie_stage > 0 OR d.sent_at IS NOT NULL"
+		"                  OR (d.zombie_stage = 0 AND excluded.zombie_stage > 0),"
+		"        zombie_stage = least(d.zombie_stage, excluded.zombie_stage),"
+		"        due_at = CASE WHEN d.zombie_stage = 0 THEN d.due_at ELSE excluded.due_at END,"
+		"        sent_at = NULL, attempts = 0",
+		4,
+		{INT8OID, TEXTARRAYOID, INT4OID, INT4OID},
+		NULL};
+	Datum values[4] = {Int64GetDatum(mapping->id), text_array(literals, n),
+					   Int32GetDatum(zombie_stage), Int32GetDatum(plinth_setting_sync_zombie_window)};
+	TimestampTz due = zombie_stage == 0 ? DT_NOBEGIN
+										: TimestampTzPlusMilliseconds(
+											  GetCurrentTimestamp(),
+											  plinth_setting_sync_zombie_window);
+
+	if (n == 0)
+		return;
+	run(&plan, values, NULL);
+	if (!mapping->stored_any || due < mapping->stored_due)
+		mapping->stored_due = due;
+	mapping->stored_any = true;
+	if (zombie_stage == 0)
+		mapping->stored_owed = true;
+}
+
+/* Moves at most max owed keys from memory to the table, oldest first. */
+void
+plinth_sync_store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, int max)
+{
+	PlinthDirtyKey **keys = palloc(sizeof(PlinthDirtyKey *) * max);
+	char **literals = palloc(sizeof(char *) * max);
+	char **zombies = palloc(sizeof(char *) * max);
+	int n = plinth_sync_dirty_take(&mapping->dirty, keys, max);
+	int nzombies = 0;
+	int nkeys = mapping->def->nkeys;
+
+	for (int i = 0; i < n; i++)
+	{
+		literals[i] = plinth_sync_key_literal(nkeys, keys[i]->key, keys[i]->keylen);
+		if (keys[i]->zombie)
+			zombies[nzombies++] = literals[i];
+	}
+	/* First as zombies, then as owed: that leaves them owed and suspect. */
+	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
+	plinth_sync_store_keys(mapping, literals, n, 0);
+	for (int i = 0; i < n; i++)
+		plinth_sync_dirty_forget(&mapping->dirty, keys[i]);
+}
+
+int
+plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
+					   bool **suspects, int max)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_dirty AS d"
+		"   SET suspect = d.suspect OR d.sent_at IS NOT NULL, sent_at = clock_timestamp(),"
+		"       attempts = d.attempts + 1"
+		"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"
+		"         WHERE p.mapping_id = $1 AND p.due_at <= clock_timestamp()"
+		"         ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS picked"
+		" WHERE d.ctid = picked.ctid RETURNING d.key, d.zombie_stage, d.suspect",
+		2,
+		{INT8OID, INT4OID},
+		NULL};
+	Datum values[2] = {Int64GetDatum(mapping->id), Int32GetDatum(max)};
+	MemoryContext caller = CurrentMemoryContext;
+	int n;
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_UPDATE_RETURNING);
+	n = (int) SPI_processed;
+	*keys = MemoryContextAllocZero(caller, sizeof(PlinthSyncKey) * Max(n, 1));
+	*stages = MemoryContextAlloc(caller, sizeof(int) * Max(n, 1));
+	*suspects = MemoryContextAlloc(caller, sizeof(bool) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(caller);
+		bool isnull;
+
+		(*keys)[i].key = plinth_sync_key_parse(mapping->def->nkeys, SPI_getvalue(tuple, desc, 1),
+											   &(*keys)[i].keylen);
+		(*stages)[i] = DatumGetInt16(SPI_getbinval(tuple, desc, 2, &isnull));
+		(*suspects)[i] = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return n;
+}
+
+void
+plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspects, int *stages,
+					   int n)
+{
+	static PlinthPlan later = {
+		"UPDATE plinth.sync_dirty SET suspect = false, sent_at = NULL, attempts = 0,"
+		"       zombie_stage = $3, due_at = clock_timestamp() + $4 * interval '1 ms'"
+		" WHERE mapping_id = $1 AND sent_at IS NOT NULL"
+		"   AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
+		4,
+		{INT8OID, TEXTARRAYOID, INT2OID, FLOAT8OID},
+		NULL};
+	static PlinthPlan done = {
+		"DELETE FROM plinth.sync_dirty WHERE mapping_id = $1 AND sent_at IS NOT NULL"
+		"   AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
+		2,
+		{INT8OID, TEXTARRAYOID},
+		NULL};
+	/* 1, 10 and 100 windows after the write whose answer was missed. */
+	static const double waits[4] = {0, 1, 9, 90};
+	char **some = palloc(sizeof(char *) * Max(n, 1));
+
+	for (int stage = 0; stage <= 3; stage++)
+	{
+		int count = 0;
+		Datum values[4];
+
+		for (int i = 0; i < n; i++)
+		{
+			int next = suspects[i] ? 1 : (stages[i] == 0 || stages[i] == 3 ? 0 : stages[i] + 1);
+
+			if (next == stage)
+				some[count++] = literals[i];
+		}
+		if (count == 0)
+			continue;
+		values[0] = Int64GetDatum(mapping->id);
+		values[1] = text_array(some, count);
+		values[2] = Int16GetDatum(stage);
+		values[3] = Float8GetDatum(waits[stage] * plinth_setting_sync_zombie_window);
+		run(stage == 0 ? &done : &later, values, NULL);
+	}
+	plinth_sync_store_counts(mapping);
+}
+
+/* Keys whose document failed by itself and is tried again later. */
+void
+plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n, int delay_ms)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_dirty SET due_at = clock_timestamp() + $3 * interval '1 ms'"
+		" WHERE mapping_id = $1 AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
+		3,
+		{INT8OID, TEXTARRAYOID, INT4OID},
+		NULL};
+	Datum values[3] = {Int64GetDatum(mapping->id), text_array(literals, n),
+					   Int32GetDatum(delay_ms)};
+
+	if (n > 0)
+		run(&plan, values, NULL);
+}
+
+void
+plinth_sync_store_dead(PlinthLaneMapping *mapping, const char *literal, const char *status,
+					   int code, const char *reason)
+{
+	static PlinthPlan plan = {
+		"WITH gone AS (DELETE FROM plinth.sync_dirty"
+		"               WHERE mapping_id = $1 AND md5(key) = md5($2))"
+		"INSERT INTO plinth.sync_dead_letters AS l (mapping_id, key, status, code, reason)"
+		" VALUES ($1, $2, $3, $4, $5)"
+		" ON CONFLICT (mapping_id, md5(key)) DO UPDATE"
+		"    SET status = excluded.status, code = excluded.code, reason = excluded.reason,"
+		"        attempts = l.attempts + 1, failed_at = excluded.failed_at",
+		5,
+		{INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID},
+		NULL};
+	Datum values[5] = {Int64GetDatum(mapping->id), CStringGetTextDatum(literal),
+					   CStringGetTextDatum(status), Int32GetDatum(code),
+					   CStringGetTextDatum(reason)};
+
+	run(&plan, values, NULL);
+	mapping->dead = true;
+}
+
+void
+plinth_sync_store_undead(PlinthLaneMapping *mapping, char **literals, int n)
+{
+	static PlinthPlan plan = {"DELETE FROM plinth.sync_dead_letters WHERE mapping_id = $1"
+							  "   AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
+							  2,
+							  {INT8OID, TEXTARRAYOID},
+							  NULL};
+	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
+
+	if (n > 0 && mapping->dead)
+		run(&plan, values, NULL);
+}
+
+void
+plinth_sync_store_counts(PlinthLaneMapping *mapping)
+{
+	static PlinthPlan plan = {
+		"SELECT EXISTS (SELECT FROM plinth.sync_dirty WHERE mapping_id = $1 AND zombie_stage = 0),"
+		"       (SELECT due_at FROM plinth.sync_dirty WHERE mapping_id = $1"
+		"         ORDER BY due_at LIMIT 1),"
+		"       EXISTS (SELECT FROM plinth.sync_dead_letters WHERE mapping_id = $1)",
+		1,
+		{INT8OID},
+		NULL};
+	Datum value = Int64GetDatum(mapping->id);
+	HeapTuple tuple;
+	TupleDesc desc;
+	bool isnull;
+	Datum due;
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	mapping->stored_owed = DatumGetBool(SPI_getbinval(tuple, desc, 1, &isnull));
+	due = SPI_getbinval(tuple, desc, 2, &isnull);
+	mapping->stored_any = !isnull;
+	mapping->stored_due = isnull ? 0 : DatumGetTimestampTz(due);
+	mapping->dead = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+	SPI_finish();
+}

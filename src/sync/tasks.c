@@ -1,0 +1,420 @@
+/*
+ * tasks.c
+ *		Snapshots and sweeps, a page at a time.
+ *
+ * A snapshot pages through the table (or one partition) in the order of its
+ * key.  Before its first page it waits for the transactions that held a lock
+ * to write the table when the decoder already knew the mapping: whoever wrote
+ * without being decoded for it has then ended and is visible to every page.
+ *
+ * Where it is stands in sync_tasks.  cursor_key moves with the fence;
+ * sent_key is written down before a page is sent, so that after a crash the
+ * rows between the two are known to be suspect.
+ *
+ * A sweep pages through the collection in the order of _id and marks, in
+ * sync_dirty, the keys that no row (any more) stands behind; their documents
+ * go the way of every key that is owed.  An _id that no row of ours could
+ * have is deleted here, unless it was there before us.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_inherits.h"
+#include "decode/decode.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "sync/sync_int.h"
+
+static char *
+keep(PlinthLaneMapping *mapping, const char *text)
+{
+	return MemoryContextStrdup(mapping->tasks_context, text);
+}
+
+void
+plinth_sync_task_rewind(PlinthLaneMapping *mapping)
+{
+	ListCell *lc;
+
+	foreach (lc, mapping->tasks)
+	{
+		PlinthSyncTask *task = lfirst(lc);
+
+		if (task->sweep)
+			continue;
+		task->ahead_key = task->cursor_key;
+		task->ahead = task->done;
+		task->finished = false;
+		if (task->sent_key != NULL)
+			task->suspect_until = task->sent_key;
+	}
+}
+
+/* ---- waiting for those who wrote before the decoder knew ---- */
+
+static void
+add_lockers(PlinthLaneMapping *mapping, PlinthSyncTask *task, Oid relation)
+{
+	LOCKTAG tag;
+	VirtualTransactionId *lockers;
+	int n;
+	MemoryContext old;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relation);
+	lockers = GetLockConflicts(&tag, ShareLock, &n);
+	old = MemoryContextSwitchTo(mapping->tasks_context);
+	for (int i = 0; i < n; i++)
+	{
+		VirtualTransactionId *copy = palloc(sizeof(VirtualTransactionId));
+
+		*copy = lockers[i];
+		task->lockers = lappend(task->lockers, copy);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+find_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	PlinthSyncTask *task = arg;
+	List *relations;
+	ListCell *lc;
+
+	relations = find_all_inheritors(mapping->def->relation, NoLock, NULL);
+	foreach (lc, relations)
+		add_lockers(mapping, task, lfirst_oid(lc));
+	task->waited = true;
+}
+
+static void
+poll_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	PlinthSyncTask *task = arg;
+	ListCell *lc;
+
+	foreach (lc, task->lockers)
+	{
+		if (VirtualXactLock(*(VirtualTransactionId *) lfirst(lc), false))
+			task->lockers = foreach_delete_current(task->lockers, lc);
+	}
+}
+
+/* True when the snapshot may begin. */
+static bool
+writers_gone(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task)
+{
+	PlinthDecodeStatus status;
+
+	if (!task->waited)
+	{
+		plinth_decode_status(MyDatabaseId, &status);
+		if (status.pid == 0 || status.generation < mapping->loaded_generation)
+			return false;
+		if (!plinth_sync_lane_run(lane, mapping, find_lockers, task))
+			return false;
+	}
+	if (task->lockers != NIL)
+		plinth_sync_lane_run(lane, mapping, poll_lockers, task);
+	return task->lockers == NIL;
+}
+
+/* ---- snapshot ---- */
+
+typedef struct Page
+{
+	PlinthSyncTask *task;
+	PlinthSyncBatch *batch;
+	bool unknown;				/* the batch may or may not have landed */
+} Page;
+
+static void
+read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Page *page = arg;
+	PlinthSyncTask *task = page->task;
+	PlinthSyncBatch *batch = page->batch;
+
+	if (task->relation != mapping->def->relation &&
+		get_rel_relkind(task->relation) == '\0')
+	{
+		/* A partition that has gone: the sweep that this started sees to it. */
+		batch->exhausted = true;
+		return;
+	}
+	plinth_sync_read_page(mapping->def, task->relation, task->ahead_key,
+						  plinth_setting_sync_batch_rows, batch);
+	if (batch->last_key != NULL)
+	{
+		task->sent_key = keep(mapping, batch->last_key);
+		plinth_sync_store_task(mapping, task);
+	}
+}
+
+/* Keys of the page that are suspect, failed for now, or never will do. */
+static void
+settle_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Page *page = arg;
+	PlinthSyncBatch *batch = page->batch;
+	char **suspects = palloc(sizeof(char *) * (batch->nops + 1));
+	char **later = palloc(sizeof(char *) * (batch->nops + 1));
+	int nsuspects = 0;
+	int nlater = 0;
+	ListCell *lc;
+
+	for (int i = 0; i < batch->nops; i++)
+	{
+		PlinthMongoError *error = &batch->ops[i].op.error;
+
+		if (page->unknown || page->task->suspect_until != NULL)
+			suspects[nsuspects++] = batch->ops[i].literal;
+		if (page->unknown || error->status == PLINTH_MONGO_OK)
+			continue;
+		if (plinth_mongo_status_is_transient(error->status))
+			later[nlater++] = batch->ops[i].literal;
+		else
+			plinth_sync_store_dead(mapping, batch->ops[i].literal,
+								   plinth_mongo_status_name(error->status), error->code,
+								   error->message);
+	}
+	foreach (lc, batch->poison)
+	{
+		PlinthSyncKey *key = lfirst(lc);
+
+		plinth_sync_store_dead(mapping,
+							   plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen),
+							   unpack_sql_state(key->poison_code), 0, key->poison);
+	}
+	plinth_sync_store_keys(mapping, suspects, nsuspects, 1);
+	plinth_sync_store_keys(mapping, later, nlater, 0);
+}
+
+/* Has the snapshot come past what was sent before a crash? */
+static void
+leave_suspects(PlinthSyncTask *task, PlinthSyncBatch *batch)
+{
+	for (int i = 0; i < batch->nops && task->suspect_until != NULL; i++)
+	{
+		if (strcmp(batch->ops[i].literal, task->suspect_until) == 0)
+			task->suspect_until = NULL;
+	}
+	/* That row may have gone; a fence covers at most so many. */
+	if (task->ahead - task->done > 20000)
+		task->suspect_until = NULL;
+}
+
+static bool
+snapshot_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task,
+			  MemoryContext work)
+{
+	Page page = {task, plinth_sync_batch_create(work), false};
+	PlinthSyncBatch *batch = page.batch;
+	bool written;
+
+	if (!writers_gone(lane, mapping, task))
+		return false;
+	if (!plinth_sync_lane_run(lane, mapping, read_page, &page))
+		return true;
+	written = plinth_sync_apply(lane, mapping, batch, &page.unknown);
+	if (!written && !page.unknown)
+		return true;
+	MemoryContextSwitchTo(work);
+	if (!plinth_sync_lane_run(lane, mapping, settle_page, &page) || !written)
+		return true;
+	task->ahead += batch->nops;
+	leave_suspects(task, batch);
+	if (batch->last_key != NULL)
+		task->ahead_key = task->sent_key;
+	task->finished = batch->exhausted;
+	mapping->fence_due = true;
+	return true;
+}
+
+/* ---- sweep ---- */
+
+typedef struct Sweep
+{
+	PlinthSyncTask *task;
+	PlinthBson *ids;
+	int nids;
+	PlinthSyncKey *keys;		/* of those that could be ours */
+	int nkeys;
+	bool *absent;
+	PlinthBson *strangers;		/* that could not */
+	int nstrangers;
+	bool *foreign;				/* strangers that were there before us */
+} Sweep;
+
+static void
+look_up(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Sweep *sweep = arg;
+	MemoryContext old = CurrentMemoryContext;
+	bool *foreign;
+
+	plinth_sync_read_absent(mapping->def, sweep->keys, sweep->nkeys, sweep->absent);
+	foreign = plinth_sync_store_are_foreign(mapping, sweep->strangers, sweep->nstrangers);
+	memcpy(sweep->foreign, foreign, sizeof(bool) * sweep->nstrangers);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+move_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Sweep *sweep = arg;
+	char **literals = palloc(sizeof(char *) * (sweep->nkeys + 1));
+	int n = 0;
+
+	for (int i = 0; i < sweep->nkeys; i++)
+	{
+		if (sweep->absent[i])
+			literals[n++] = plinth_sync_key_literal(mapping->def->nkeys, sweep->keys[i].key,
+													sweep->keys[i].keylen);
+	}
+	plinth_sync_store_keys(mapping, literals, n, 0);
+	plinth_sync_store_task(mapping, sweep->task);
+}
+
+static void
+sort_ids(PlinthLaneMapping *mapping, Sweep *sweep)
+{
+	char *texts[PLINTH_SYNC_MAX_KEYS];
+
+	sweep->keys = palloc0(sizeof(PlinthSyncKey) * (sweep->nids + 1));
+	sweep->absent = palloc0(sizeof(bool) * (sweep->nids + 1));
+	sweep->strangers = palloc(sizeof(PlinthBson) * (sweep->nids + 1));
+	sweep->foreign = palloc0(sizeof(bool) * (sweep->nids + 1));
+	for (int i = 0; i < sweep->nids; i++)
+	{
+		StringInfoData key;
+
+		if (!plinth_mongo_id_decode(mapping->def->idspec, sweep->ids[i], texts))
+		{
+			sweep->strangers[sweep->nstrangers++] = sweep->ids[i];
+			continue;
+		}
+		initStringInfo(&key);
+		for (int k = 0; k < mapping->def->nkeys; k++)
+		{
+			appendStringInfoString(&key, texts[k]);
+			appendStringInfoChar(&key, '\0');
+		}
+		sweep->keys[sweep->nkeys].key = key.data;
+		sweep->keys[sweep->nkeys++].keylen = key.len;
+	}
+}
+
+/* Documents that no row of ours can stand behind, now or later. */
+static bool
+remove_strangers(PlinthLane *lane, PlinthLaneMapping *mapping, Sweep *sweep)
+{
+	PlinthMongoOp *ops = palloc0(sizeof(PlinthMongoOp) * (sweep->nstrangers + 1));
+	PlinthMongoError error = {0};
+	int n = 0;
+
+	for (int i = 0; i < sweep->nstrangers; i++)
+	{
+		if (sweep->foreign[i])
+			continue;
+		ops[n].kind = PLINTH_MONGO_DELETE;
+		ops[n++].id = sweep->strangers[i];
+	}
+	if (n == 0)
+		return true;
+	if (plinth_mongo_write(lane->client, mapping->def->collection, ops, n, &error) !=
+		PLINTH_MONGO_OK)
+	{
+		plinth_sync_report_outage(lane, &error);
+		return false;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (ops[i].error.status != PLINTH_MONGO_OK)
+		{
+			plinth_sync_report_failure(lane, mapping,
+									   plinth_mongo_status_name(ops[i].error.status),
+									   ops[i].error.message);
+			return false;
+		}
+		mapping->stat.documents_deleted++;
+	}
+	mapping->fence_due = true;
+	return true;
+}
+
+static bool
+sweep_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, MemoryContext work)
+{
+	Sweep sweep = {0};
+	PlinthMongoError error = {0};
+	PlinthSyncTask before = *task;
+
+	sweep.task = task;
+	if (plinth_mongo_scan(lane->client, mapping->def->collection, task->cursor_id, true,
+						  plinth_setting_sync_batch_rows, &sweep.ids, &sweep.nids,
+						  &error) != PLINTH_MONGO_OK)
+	{
+		plinth_sync_report_outage(lane, &error);
+		return true;
+	}
+	sort_ids(mapping, &sweep);
+	if (!plinth_sync_lane_run(lane, mapping, look_up, &sweep))
+		return true;
+	MemoryContextSwitchTo(work);
+	if (!remove_strangers(lane, mapping, &sweep))
+		return true;
+	if (sweep.nids > 0)
+	{
+		PlinthBson last = sweep.ids[sweep.nids - 1];
+
+		task->cursor_id.data = MemoryContextAlloc(mapping->tasks_context, last.len);
+		memcpy(task->cursor_id.data, last.data, last.len);
+		task->cursor_id.len = last.len;
+	}
+	task->done += sweep.nids;
+	task->finished = sweep.nids < plinth_setting_sync_batch_rows;
+	if (!plinth_sync_lane_run(lane, mapping, move_sweep, &sweep))
+	{
+		/* The marks are not durable: the page is swept again. */
+		*task = before;
+		return true;
+	}
+	if (before.cursor_id.data != NULL && sweep.nids > 0)
+		pfree(before.cursor_id.data);
+	task->ahead = task->done;
+	mapping->fence_due = true;
+	return true;
+}
+
+bool
+plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	PlinthSyncTask *task = NULL;
+	MemoryContext work;
+	MemoryContext old;
+	ListCell *lc;
+	bool did;
+
+	foreach (lc, mapping->tasks)
+	{
+		task = lfirst(lc);
+		if (!task->finished)
+			break;
+		task = NULL;
+	}
+	if (task == NULL)
+		return false;
+	work = AllocSetContextCreate(lane->context, "plinth sync task", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(work);
+	if (task->sweep)
+		did = sweep_step(lane, mapping, task, work);
+	else
+		did = snapshot_step(lane, mapping, task, work);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return did;
+}
