@@ -50,6 +50,8 @@ plinth_compat_can_set_role(Oid member, Oid role)
 #else
 #define PLINTH_GUC_NO_RESET 0
 #endif
+#include "access/xlog.h"
+#include "replication/message.h"
 #include "replication/reorderbuffer.h"
 #include "replication/slot.h"
 
@@ -148,5 +150,23 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	return pg_foreign_server_aclcheck(objectid, roleid, mode);
 }
 #endif
+
+/* ---- WAL ---- */
+
+/* 17 added flush. */
+static inline XLogRecPtr
+plinth_compat_log_message(const char *prefix, const char *message, size_t size, bool transactional,
+						  bool flush)
+{
+#if PG_VERSION_NUM >= 170000
+	return LogLogicalMessage(prefix, message, size, transactional, flush);
+#else
+	XLogRecPtr lsn = LogLogicalMessage(prefix, message, size, transactional);
+
+	if (flush)
+		XLogFlush(lsn);
+	return lsn;
+#endif
+}
 
 #endif /* PLINTH_COMPAT_H */

@@ -106,6 +106,16 @@ extern PlinthMongoStatus plinth_mongo_write(PlinthMongoClient *client, const cha
 											PlinthMongoOp *ops, int nops, PlinthMongoError *error);
 
 /*
+ * Who holds the value for which a unique index refused op (its error is
+ * DUPLICATE_KEY): holder becomes {"_id": value} of that document, palloc'd, or
+ * empty when nobody does any more.  Not OK when it cannot be told.
+ */
+extern PlinthMongoStatus plinth_mongo_conflict_holder(PlinthMongoClient *client,
+													  const char *collection,
+													  const PlinthMongoOp *op, PlinthBson *holder,
+													  PlinthMongoError *error);
+
+/*
  * Runs a command given as BSON in the client's database (write concern
  * majority and maxTimeMS are added when is_write); reply is palloc'd in the
  * current context, also on a server error.

@@ -24,8 +24,8 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 				  bool *unknown)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->context);
-	PlinthMongoOp *ops = palloc_extended(sizeof(PlinthMongoOp) * Max(batch->nops, 1),
-										 MCXT_ALLOC_HUGE);
+	PlinthMongoOp *ops =
+		palloc_extended(sizeof(PlinthMongoOp) * Max(batch->nops, 1), MCXT_ALLOC_HUGE);
 	PlinthMongoError error = {0};
 	PlinthMongoStatus status;
 
@@ -135,8 +135,8 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		PlinthDirtyKey *dirty = owed->dirty[i];
 		char *literal;
 
-		if (!key->done || (owed->errors[i] == NULL && key->poison == NULL && !dirty->zombie &&
-						   !mapping->dead))
+		if (!key->done ||
+			(owed->errors[i] == NULL && key->poison == NULL && !dirty->zombie && !mapping->dead))
 			continue;
 		literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
 		if (key->poison != NULL ||
@@ -194,15 +194,15 @@ finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 bool
 plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
-	MemoryContext work = AllocSetContextCreate(lane->context, "plinth owed batch",
-											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext work =
+		AllocSetContextCreate(lane->context, "plinth owed batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 	OwedBatch owed = {0};
 	bool unknown;
 
 	owed.dirty = palloc(sizeof(PlinthDirtyKey *) * plinth_setting_sync_batch_rows);
-	owed.nkeys = plinth_sync_dirty_take(&mapping->dirty, owed.dirty,
-										plinth_setting_sync_batch_rows);
+	owed.nkeys =
+		plinth_sync_dirty_take(&mapping->dirty, owed.dirty, plinth_setting_sync_batch_rows);
 	if (owed.nkeys == 0)
 	{
 		MemoryContextSwitchTo(old);

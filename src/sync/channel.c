@@ -81,9 +81,9 @@ plinth_sync_channel_create(PlinthSyncDatabase *db)
 static void
 peer_gone(const char *what)
 {
-	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("the %s of this database has ended", what),
-					errdetail("Its companions start anew with it.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE), errmsg("the %s of this database has ended", what),
+			 errdetail("Its companions start anew with it.")));
 }
 
 bool
@@ -91,8 +91,7 @@ plinth_sync_channel_flush(int lane)
 {
 	if (gathered[lane].len == 0)
 		return true;
-	switch (shm_mq_send(senders[lane], gathered[lane].len, gathered[lane].data, true,
-									  true))
+	switch (shm_mq_send(senders[lane], gathered[lane].len, gathered[lane].data, true, true))
 	{
 		case SHM_MQ_SUCCESS:
 			resetStringInfo(&gathered[lane]);

@@ -43,7 +43,7 @@ typedef struct Target
 	int64 mapping;
 	Oid relation;
 	int lane;
-	int nkeys;					/* 0: the key is not known, sweep at any change */
+	int nkeys;                                /* 0: the key is not known, sweep at any change */
 	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS]; /* in the mapping's own table */
 } Target;
 
@@ -57,7 +57,7 @@ typedef struct TableTarget
 
 typedef struct TableEntry
 {
-	Oid relid;					/* hash key */
+	Oid relid; /* hash key */
 	bool valid;
 	int ntargets;
 	TableTarget *targets;
@@ -65,7 +65,7 @@ typedef struct TableEntry
 
 typedef struct TransactionEntry
 {
-	TransactionId xid;			/* hash key */
+	TransactionId xid; /* hash key */
 	PlinthSpool *spool;
 } TransactionEntry;
 
@@ -107,23 +107,23 @@ collect_start(void)
 {
 	HASHCTL ctl = {0};
 
-	collect_context = AllocSetContextCreate(TopMemoryContext, "plinth collect",
-											ALLOCSET_DEFAULT_SIZES);
-	targets_context = AllocSetContextCreate(collect_context, "plinth collect targets",
-											ALLOCSET_SMALL_SIZES);
-	tables_context = AllocSetContextCreate(collect_context, "plinth collect tables",
-										   ALLOCSET_SMALL_SIZES);
-	work_context = AllocSetContextCreate(collect_context, "plinth collect change",
-										 ALLOCSET_DEFAULT_SIZES);
+	collect_context =
+		AllocSetContextCreate(TopMemoryContext, "plinth collect", ALLOCSET_DEFAULT_SIZES);
+	targets_context =
+		AllocSetContextCreate(collect_context, "plinth collect targets", ALLOCSET_SMALL_SIZES);
+	tables_context =
+		AllocSetContextCreate(collect_context, "plinth collect tables", ALLOCSET_SMALL_SIZES);
+	work_context =
+		AllocSetContextCreate(collect_context, "plinth collect change", ALLOCSET_DEFAULT_SIZES);
 	ctl.keysize = sizeof(TransactionId);
 	ctl.entrysize = sizeof(TransactionEntry);
 	ctl.hcxt = collect_context;
-	transactions = hash_create("plinth collect transactions", 64, &ctl,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	transactions =
+		hash_create("plinth collect transactions", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	db = plinth_sync_database(MyDatabaseId, true);
 	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
-		lane_spools[i] = plinth_sync_spool_create(collect_context, (Size) plinth_setting_sync_memory *
-																	   1024 / 8);
+		lane_spools[i] =
+			plinth_sync_spool_create(collect_context, (Size) plinth_setting_sync_memory * 1024 / 8);
 	plinth_sync_channel_create(db);
 	CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
 }
@@ -141,9 +141,10 @@ add_target(HeapTuple tuple, TupleDesc desc)
 		plinth_sync_lane_of(db, SPI_getvalue(tuple, desc, 3),
 							DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull)), true);
 	if (target->lane < 0)
-		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("more than %d pairs of server and owner are synced from one database",
-							   PLINTH_SYNC_MAX_LANES)));
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("more than %d pairs of server and owner are synced from one database",
+						PLINTH_SYNC_MAX_LANES)));
 	lane_used[target->lane] = true;
 	attnums = SPI_getbinval(tuple, desc, 5, &isnull);
 	if (!isnull)
@@ -204,6 +205,28 @@ collect_wanted(void)
 	return wanted;
 }
 
+/* What was committed since is not in the WAL that is left: every mapping must be sent again. */
+static void
+collect_slot_lost(const char *reason)
+{
+	static PlinthPlan plan = {
+		"INSERT INTO plinth.sync_states AS s (mapping_id, blocked, blocked_hint, blocked_at)"
+		" SELECT id, $1, $2, now() FROM plinth.sync_mappings"
+		" ON CONFLICT (mapping_id) DO UPDATE SET blocked = excluded.blocked,"
+		"        blocked_hint = excluded.blocked_hint, blocked_at = excluded.blocked_at",
+		2,
+		{TEXTOID, TEXTOID},
+		NULL};
+	Datum values[2];
+
+	values[0] = CStringGetTextDatum(psprintf("the replication slot was lost: %s", reason));
+	values[1] = CStringGetTextDatum("Send everything again with plinth.sync_resync(name).");
+	SPI_connect();
+	plinth_base_spi_execute(&plan, values, NULL, false, 0);
+	SPI_finish();
+	plinth_base_generation_touch(PLINTH_GEN_SYNC);
+}
+
 /* The key columns of a target in this table, by the names they have at this point of the WAL. */
 static bool
 resolve_target(TableTarget *seen, Relation relation, Oid relid)
@@ -251,8 +274,8 @@ table_entry(Relation relation, Oid relid)
 		ctl.keysize = sizeof(Oid);
 		ctl.entrysize = sizeof(TableEntry);
 		ctl.hcxt = tables_context;
-		tables = hash_create("plinth collect tables", 128, &ctl,
-							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		tables =
+			hash_create("plinth collect tables", 128, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	entry = hash_search(tables, &relid, HASH_ENTER, &found);
 	if (found && entry->valid)
@@ -303,8 +326,8 @@ push_mark(TransactionId xid, const Target *target, uint8 kind, const char *key, 
 		TransactionEntry *other;
 		Size used = 0;
 
-		entry->spool = plinth_sync_spool_create(collect_context,
-												(Size) plinth_setting_sync_memory * 1024 / 8);
+		entry->spool =
+			plinth_sync_spool_create(collect_context, (Size) plinth_setting_sync_memory * 1024 / 8);
 		/* All transactions together stay within the bound too. */
 		hash_seq_init(&seq, transactions);
 		while ((other = hash_seq_search(&seq)) != NULL)
@@ -500,6 +523,7 @@ collect_durable(void)
 static const PlinthDecodeConsumer consumer = {
 	.name = "sync",
 	.wanted = collect_wanted,
+	.slot_lost = collect_slot_lost,
 	.start = collect_start,
 	.reload = collect_reload,
 	.wants = collect_wants,

@@ -32,7 +32,7 @@ typedef struct KeyRef
 
 typedef struct HashEntry
 {
-	KeyRef ref;					/* hash key */
+	KeyRef ref; /* hash key */
 	PlinthDirtyKey *dirty;
 } HashEntry;
 
@@ -97,7 +97,8 @@ move_to_owed(PlinthDirtySet *set, PlinthDirtyKey *key, XLogRecPtr lsn)
 }
 
 void
-plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const char *key, bool zombie)
+plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const char *key,
+					   bool zombie)
 {
 	KeyRef ref;
 	HashEntry *entry;
@@ -153,7 +154,7 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 	int taken = 0;
 	int passed = 0;
 
-	dlist_foreach_modify(iter, &set->owed)
+	dlist_foreach_modify (iter, &set->owed)
 	{
 		PlinthDirtyKey *key = dlist_container(PlinthDirtyKey, node, iter.cur);
 
@@ -218,8 +219,7 @@ void
 plinth_sync_dirty_fenced(PlinthDirtySet *set)
 {
 	while (!dlist_is_empty(&set->acked))
-		remove_key(set,
-				   dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->acked)));
+		remove_key(set, dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->acked)));
 	set->nacked = 0;
 }
 
@@ -228,8 +228,8 @@ plinth_sync_dirty_unfenced(PlinthDirtySet *set)
 {
 	while (!dlist_is_empty(&set->acked))
 	{
-		PlinthDirtyKey *key = dlist_container(PlinthDirtyKey, node,
-											  dlist_pop_head_node(&set->acked));
+		PlinthDirtyKey *key =
+			dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->acked));
 
 		key->acked = false;
 		key->zombie = true;
@@ -239,7 +239,7 @@ plinth_sync_dirty_unfenced(PlinthDirtySet *set)
 }
 
 XLogRecPtr
-plinth_sync_dirty_least(const PlinthDirtySet *set, bool owed_only)
+plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only)
 {
 	XLogRecPtr least = InvalidXLogRecPtr;
 
@@ -249,7 +249,7 @@ plinth_sync_dirty_least(const PlinthDirtySet *set, bool owed_only)
 	{
 		dlist_iter iter;
 
-		dlist_foreach(iter, &set->acked)
+		dlist_foreach (iter, &set->acked)
 		{
 			XLogRecPtr lsn = dlist_container(PlinthDirtyKey, node, iter.cur)->lsn;
 

@@ -144,8 +144,7 @@ look_at_collection(PlinthLane *lane, PlinthLaneMapping *mapping, bool *sweep)
 	do
 	{
 		if (plinth_mongo_scan(lane->client, mapping->def->collection, after, true,
-							  keeping ? 1000 : 1, &page.ids, &page.nids,
-							  &error) != PLINTH_MONGO_OK)
+							  keeping ? 1000 : 1, &page.ids, &page.nids, &error) != PLINTH_MONGO_OK)
 		{
 			plinth_sync_report_outage(lane, &error);
 			return false;
@@ -180,8 +179,9 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 	if (found && !same_database(fence, &ours) && !mapping->def->adopting)
 	{
 		const char *hint;
+		const char *reason = verdict(mapping, found, fence, &hint);
 
-		block(lane, mapping, verdict(mapping, found, fence, &hint), hint);
+		block(lane, mapping, reason, hint);
 		return false;
 	}
 	if (!mapping->def->adopting && !look_at_collection(lane, mapping, &sweep))
@@ -195,7 +195,7 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 		return false;
 	}
 	if (!moved)
-		return false;			/* somebody was quicker; look again */
+		return false; /* somebody was quicker; look again */
 	mapping->fence = ours;
 	mapping->verified_fence = plinth_sync_lane_run(lane, mapping, do_prepared, &sweep);
 	return mapping->verified_fence;
@@ -331,7 +331,7 @@ let_go(PlinthLaneMapping *mapping)
 	foreach (lc, mapping->tasks)
 	{
 		if (((PlinthSyncTask *) lfirst(lc))->finished)
-			mapping->tasks = foreach_delete_current(mapping->tasks, lc);
+			mapping->tasks = foreach_delete_current (mapping->tasks, lc);
 	}
 	if (mapping->tasks == NIL)
 		MemoryContextReset(mapping->tasks_context);
@@ -342,8 +342,8 @@ let_go(PlinthLaneMapping *mapping)
 bool
 plinth_sync_checkpoint(PlinthLane *lane)
 {
-	MemoryContext work = AllocSetContextCreate(lane->context, "plinth checkpoint",
-											   ALLOCSET_SMALL_SIZES);
+	MemoryContext work =
+		AllocSetContextCreate(lane->context, "plinth checkpoint", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 	List *fenced = NIL;
 	ListCell *lc;

@@ -85,8 +85,8 @@ plinth_sync_key_parse(int nkeys, const char *literal, uint32 *keylen)
 	return key.data;
 
 malformed:
-	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-					errmsg("malformed key \"%s\"", literal),
-					errdetail("A key is an array literal of %d text values.", nkeys)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("malformed key \"%s\"", literal),
+			 errdetail("A key is an array literal of %d text values.", nkeys)));
 	return NULL;
 }

@@ -49,7 +49,8 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 		lane->gone = true;
 		return false;
 	}
-	PG_TRY();
+	PG_TRY ()
+		;
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		work(lane, mapping, arg);
@@ -57,7 +58,8 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 		plinth_worker_transaction_end();
 		ok = true;
 	}
-	PG_CATCH();
+	PG_CATCH ()
+		;
 	{
 		ErrorData *error;
 
@@ -375,10 +377,9 @@ plinth_sync_lane_wanted(void)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		bool isnull;
-		int lane = plinth_sync_lane_of(db, SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1),
-									   DatumGetObjectId(SPI_getbinval(
-										   tuple, SPI_tuptable->tupdesc, 2, &isnull)),
-									   true);
+		int lane = plinth_sync_lane_of(
+			db, SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1),
+			DatumGetObjectId(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull)), true);
 
 		if (lane < 0)
 			continue;

@@ -28,8 +28,8 @@ plinth_sync_lane_mapping(PlinthLane *lane, int64 id)
 bool
 plinth_sync_lane_ready(PlinthLaneMapping *mapping)
 {
-	return !mapping->def->paused && mapping->def->blocked == NULL && mapping->def->problem == NULL &&
-		   mapping->def->stored_shape != NULL;
+	return !mapping->def->paused && mapping->def->blocked == NULL &&
+		   mapping->def->problem == NULL && mapping->def->stored_shape != NULL;
 }
 
 static PlinthLaneMapping *
@@ -39,8 +39,8 @@ mapping_create(PlinthLane *lane, int64 id)
 
 	mapping->id = id;
 	mapping->loaded_generation = lane->generation;
-	mapping->tasks_context = AllocSetContextCreate(lane->context, "plinth sync tasks",
-												   ALLOCSET_SMALL_SIZES);
+	mapping->tasks_context =
+		AllocSetContextCreate(lane->context, "plinth sync tasks", ALLOCSET_SMALL_SIZES);
 	mapping->stat.key.database = MyDatabaseId;
 	mapping->stat.key.mapping = id;
 	mapping->shape_stale = true;
@@ -108,7 +108,7 @@ do_load(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 		if (stays && mapping->def != NULL)
 			continue;
 		mapping_remove(lane, mapping);
-		lane->mappings = foreach_delete_current(lane->mappings, lc);
+		lane->mappings = foreach_delete_current (lane->mappings, lc);
 	}
 }
 
@@ -152,8 +152,8 @@ do_settle(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 
 	SPI_connect();
 	plinth_base_spi_execute(&plan, &id, NULL, false, SPI_OK_SELECT);
-	*(bool *) arg = DatumGetBool(
-		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	*(bool *) arg =
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 }
 

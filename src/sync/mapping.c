@@ -72,8 +72,8 @@ plinth_sync_mapping_ids(const char *server, Oid owner)
 		int64 *id = MemoryContextAlloc(caller, sizeof(int64));
 		MemoryContext old = MemoryContextSwitchTo(caller);
 
-		*id = DatumGetInt64(
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		*id =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		ids = lappend(ids, id);
 		MemoryContextSwitchTo(old);
 	}
@@ -170,10 +170,9 @@ check_rights(PlinthSyncMapping *m)
 	server = GetForeignServerByName(m->server, true);
 	if (server == NULL)
 		problem(m, "the server was dropped", "Create it again, or use plinth.sync_drop().");
-	else if (!DatumGetBool(DirectFunctionCall3(has_server_privilege_id_id,
-											   ObjectIdGetDatum(m->owner),
-											   ObjectIdGetDatum(server->serverid),
-											   CStringGetTextDatum("USAGE"))))
+	else if (!DatumGetBool(DirectFunctionCall3(
+				 has_server_privilege_id_id, ObjectIdGetDatum(m->owner),
+				 ObjectIdGetDatum(server->serverid), CStringGetTextDatum("USAGE"))))
 		problem(m, "the mapping's owner may not use the server any more",
 				"GRANT USAGE ON FOREIGN SERVER to the mapping's owner.");
 }
@@ -183,14 +182,14 @@ static char *
 operator_name(Oid type, StrategyNumber strategy)
 {
 	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
-	Oid operator = InvalidOid;
+	Oid operator= InvalidOid;
 	HeapTuple tuple;
 	Form_pg_operator form;
 	char *name;
 
 	if (OidIsValid(entry->btree_opf))
-		operator = get_opfamily_member(entry->btree_opf, entry->btree_opintype,
-									   entry->btree_opintype, strategy);
+		operator= get_opfamily_member(entry->btree_opf, entry->btree_opintype,
+									  entry->btree_opintype, strategy);
 	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -208,7 +207,8 @@ append_after(StringInfo sql, PlinthSyncMapping *m, char **params, int i)
 {
 	const char *column = quote_identifier(m->key_names[i]);
 
-	appendStringInfo(sql, "(t.%s %s %s", column, operator_name(m->key_types[i], BTGreaterStrategyNumber), params[i]);
+	appendStringInfo(sql, "(t.%s %s %s", column,
+					 operator_name(m->key_types[i], BTGreaterStrategyNumber), params[i]);
 	if (i + 1 < m->nkeys)
 	{
 		appendStringInfo(sql, " OR (t.%s %s %s AND ", column,
@@ -269,10 +269,9 @@ keys_sql(PlinthSyncMapping *m, const char *keycols, const char *columns, const c
 		appendStringInfo(&sql, "k%d, ", i);
 	appendStringInfo(&sql, "n) LEFT JOIN %s AS t ON ", m->relation_name);
 	for (int i = 0; i < m->nkeys; i++)
-		appendStringInfo(&sql, "%st.%s %s k.k%d::%s", i > 0 ? " AND " : "",
-						 quote_identifier(m->key_names[i]),
-						 operator_name(m->key_types[i], BTEqualStrategyNumber), i,
-						 type_name(m->key_types[i]));
+		appendStringInfo(
+			&sql, "%st.%s %s k.k%d::%s", i > 0 ? " AND " : "", quote_identifier(m->key_names[i]),
+			operator_name(m->key_types[i], BTEqualStrategyNumber), i, type_name(m->key_types[i]));
 	if (filter != NULL)
 		appendStringInfo(&sql, " AND (%s)", filter);
 	return sql.data;
@@ -291,8 +290,8 @@ build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
 	m->absent_sql = keys_sql(m, keycols.data, "", filter);
 	for (int keys_only = 0; keys_only < 2; keys_only++)
 	{
-		m->page_head[keys_only] = psprintf("SELECT 0::bigint%s%s FROM ", keycols.data,
-										   keys_only ? "" : columns);
+		m->page_head[keys_only] =
+			psprintf("SELECT 0::bigint%s%s FROM ", keycols.data, keys_only ? "" : columns);
 		for (int cursor = 0; cursor < 2; cursor++)
 			m->page_tail[cursor][keys_only] = page_tail(m, keys_only ? NULL : filter, cursor == 1);
 	}
@@ -378,8 +377,8 @@ load_columns(PlinthSyncMapping *m, const char *filter, const char *id_cast, cons
 		return;
 	}
 	old = MemoryContextSwitchTo(m->context);
-	m->idspec = plinth_mongo_id_spec(m->nkeys, id_names, m->key_types, key_typmods, id_cast,
-									 id_prefix);
+	m->idspec =
+		plinth_mongo_id_spec(m->nkeys, id_names, m->key_types, key_typmods, id_cast, id_prefix);
 	MemoryContextSwitchTo(old);
 	build_sql(m, columns.data, filter);
 }
@@ -393,14 +392,16 @@ compile(PlinthSyncMapping *m, const char *filter, const char *id_cast, const cha
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
-	PG_TRY();
+	PG_TRY ()
+		;
 	{
 		check_rights(m);
 		if (m->problem == NULL)
 			load_columns(m, filter, id_cast, id_prefix);
 		ReleaseCurrentSubTransaction();
 	}
-	PG_CATCH();
+	PG_CATCH ()
+		;
 	{
 		ErrorData *error;
 
@@ -411,8 +412,7 @@ compile(PlinthSyncMapping *m, const char *filter, const char *id_cast, const cha
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			ReThrowError(error);
-		problem(m, error->message,
-				error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
+		problem(m, error->message, error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -432,8 +432,8 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		1,
 		{INT8OID},
 		NULL};
-	MemoryContext context = AllocSetContextCreate(parent, "plinth sync mapping",
-												  ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(parent, "plinth sync mapping", ALLOCSET_SMALL_SIZES);
 	PlinthSyncMapping *m = MemoryContextAllocZero(context, sizeof(PlinthSyncMapping));
 	Datum value = Int64GetDatum(id);
 	char *filter;

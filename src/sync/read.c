@@ -34,8 +34,8 @@
 PlinthSyncBatch *
 plinth_sync_batch_create(MemoryContext parent)
 {
-	MemoryContext context = AllocSetContextCreate(parent, "plinth sync batch",
-												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(parent, "plinth sync batch", ALLOCSET_DEFAULT_SIZES);
 	PlinthSyncBatch *batch = MemoryContextAllocZero(context, sizeof(PlinthSyncBatch));
 
 	batch->context = context;
@@ -109,9 +109,9 @@ prepare(const char *sql, int nargs, Oid argtype, Oid lasttype, bool keep)
 		types[nargs++] = lasttype;
 	plan = SPI_prepare(sql, nargs, types);
 	if (plan == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not prepare the sync query: %s",
-							   SPI_result_code_string(SPI_result))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not prepare the sync query: %s",
+														 SPI_result_code_string(SPI_result))));
 	if (keep)
 		SPI_keepplan(plan);
 	return plan;
@@ -250,8 +250,8 @@ key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys, int nkeys, Dat
 			elements[i] = CStringGetTextDatum(at[i]);
 			at[i] += strlen(at[i]) + 1;
 		}
-		arrays[k] = PointerGetDatum(construct_array(elements, nkeys, TEXTOID, -1, false,
-													TYPALIGN_INT));
+		arrays[k] =
+			PointerGetDatum(construct_array(elements, nkeys, TEXTOID, -1, false, TYPALIGN_INT));
 	}
 }
 
@@ -279,8 +279,8 @@ read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, Plint
 	long portion = FIRST_PORTION;
 
 	if (mapping->keys_plan == NULL)
-		mapping->keys_plan = prepare(mapping->keys_sql, mapping->nkeys, TEXTARRAYOID, InvalidOid,
-									 true);
+		mapping->keys_plan =
+			prepare(mapping->keys_sql, mapping->nkeys, TEXTARRAYOID, InvalidOid, true);
 	key_arrays(mapping, keys, nkeys, arrays);
 	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, true);
 	do
@@ -329,13 +329,15 @@ guarded(ReadFunction function, void *arg, ErrorData **error)
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
-	PG_TRY();
+	PG_TRY ()
+		;
 	{
 		function(arg);
 		ReleaseCurrentSubTransaction();
 		ok = true;
 	}
-	PG_CATCH();
+	PG_CATCH ()
+		;
 	{
 		MemoryContextSwitchTo(caller);
 		*error = CopyErrorData();
@@ -377,8 +379,8 @@ plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys
 {
 	KeysRead read = {mapping, keys, nkeys, batch};
 	ErrorData *error;
-	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "plinth sync read",
-											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 
 	if (!guarded(read_keys_function, &read, &error))
@@ -428,8 +430,8 @@ read_absent_function(void *arg)
 	SPI_connect();
 	as_owner(mapping, &state);
 	if (mapping->absent_plan == NULL)
-		mapping->absent_plan = prepare(mapping->absent_sql, mapping->nkeys, TEXTARRAYOID,
-									   InvalidOid, true);
+		mapping->absent_plan =
+			prepare(mapping->absent_sql, mapping->nkeys, TEXTARRAYOID, InvalidOid, true);
 	key_arrays(mapping, read->keys, read->nkeys, arrays);
 	initStringInfo(&text);
 	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, true, 0) != SPI_OK_SELECT)
@@ -449,8 +451,8 @@ read_absent_function(void *arg)
 			continue;
 		}
 		row_key_text(mapping, tuple, desc, &text);
-		read->absent[n] = text.len != read->keys[n].keylen ||
-						  memcmp(text.data, read->keys[n].key, text.len) != 0;
+		read->absent[n] =
+			text.len != read->keys[n].keylen || memcmp(text.data, read->keys[n].key, text.len) != 0;
 	}
 	as_before(&state);
 	SPI_finish();
@@ -475,9 +477,9 @@ typedef struct PageRead
 	Oid relation;
 	const char *after;
 	int limit;
-	bool keys_only;				/* only where the page ends and what is in it */
+	bool keys_only; /* only where the page ends and what is in it */
 	PlinthSyncBatch *batch;
-	List *literals;				/* keys_only: of its rows */
+	List *literals; /* keys_only: of its rows */
 } PageRead;
 
 static Portal
@@ -493,11 +495,11 @@ open_page(PageRead *read)
 	memset(nulls, 'n', sizeof(nulls));
 	if (plan == NULL)
 	{
-		char *name = read->relation == mapping->relation
-						 ? mapping->relation_name
-						 : quote_qualified_identifier(
-							   get_namespace_name(get_rel_namespace(read->relation)),
-							   get_rel_name(read->relation));
+		char *name =
+			read->relation == mapping->relation
+				? mapping->relation_name
+				: quote_qualified_identifier(get_namespace_name(get_rel_namespace(read->relation)),
+											 get_rel_name(read->relation));
 
 		plan = prepare(psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], name,
 								mapping->page_tail[which][read->keys_only ? 1 : 0]),
@@ -538,8 +540,8 @@ take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
 	initStringInfo(&text);
 	row_key_text(read->mapping, tuple, desc, &text);
 	old = MemoryContextSwitchTo(read->batch->context);
-	read->literals = lappend(read->literals,
-							 plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len));
+	read->literals =
+		lappend(read->literals, plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len));
 	MemoryContextSwitchTo(old);
 }
 
@@ -623,8 +625,8 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *afte
 {
 	PageRead read = {mapping, relation, after, limit, false, batch, NIL};
 	ErrorData *error;
-	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "plinth sync read",
-											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 
 	if (!guarded(read_page_function, &read, &error))

@@ -87,8 +87,8 @@ plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error)
 	lane->retry_at = backoff(lane->failures);
 	foreach (lc, lane->mappings)
 		note_error(lfirst(lc), plinth_mongo_status_name(error->status), error->message);
-	plinth_sync_report_log(lane, psprintf("%s, will try again",
-										  plinth_mongo_status_name(error->status)),
+	plinth_sync_report_log(lane,
+						   psprintf("%s, will try again", plinth_mongo_status_name(error->status)),
 						   error->message);
 	plinth_sync_disconnect(lane);
 }
@@ -113,8 +113,8 @@ state_of(PlinthLane *lane, PlinthLaneMapping *mapping)
 		PlinthSyncTask *task = lfirst(lc);
 
 		if (!task->finished)
-			return task->sweep ? "sweep" : (task->waited && task->lockers == NIL ? "snapshot"
-																				 : "waiting");
+			return task->sweep ? "sweep"
+							   : (task->waited && task->lockers == NIL ? "snapshot" : "waiting");
 	}
 	if (mapping->stored_owed)
 		return "catchup";
@@ -164,7 +164,7 @@ owes_elsewhere(PlinthLaneMapping *mapping)
 	ListCell *lc;
 
 	if (mapping->def->paused)
-		return false;			/* somebody wants it so */
+		return false; /* somebody wants it so */
 	if (mapping->def->blocked != NULL || mapping->def->problem != NULL || mapping->stored_owed ||
 		!mapping->def->prepared)
 		return true;

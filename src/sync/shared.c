@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/builtins.h"
 
 #include "sync/sync_int.h"
 
@@ -19,7 +20,7 @@
 
 typedef struct SyncShared
 {
-	PlinthSyncStat stats[MAX_STATS];	/* key.database is InvalidOid when free */
+	PlinthSyncStat stats[MAX_STATS]; /* key.database is InvalidOid when free */
 	PlinthSyncDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } SyncShared;
 
@@ -38,7 +39,6 @@ lane_clear(PlinthSyncLane *lane)
 {
 	memset(&lane->server, 0, sizeof(NameData));
 	lane->owner = InvalidOid;
-	lane->pid = 0;
 	pg_atomic_write_u64(&lane->generation, 0);
 	pg_atomic_write_u64(&lane->durable, 0);
 	pg_atomic_write_u64(&lane->delivered, 0);
@@ -162,6 +162,18 @@ plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool 
 	}
 	LWLockRelease(&locks->lock);
 	return found;
+}
+
+void
+plinth_sync_lanes_free(PlinthSyncDatabase *db, const bool *used)
+{
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		if (!used[i] && NameStr(db->lanes[i].server)[0] != '\0')
+			lane_clear(&db->lanes[i]);
+	}
+	LWLockRelease(&locks->lock);
 }
 
 void

@@ -23,14 +23,14 @@ struct PlinthSpool
 	MemoryContext context;
 	Size limit;
 	StringInfoData buffer;
-	int taken;					/* bytes of the buffer that were taken */
-	bool spill;					/* nothing more into memory */
-	BufFile *file;				/* NULL while everything is in memory */
+	int taken;     /* bytes of the buffer that were taken */
+	bool spill;    /* nothing more into memory */
+	BufFile *file; /* NULL while everything is in memory */
 	int read_file;
 	off_t read_offset;
 	int write_file;
 	off_t write_offset;
-	uint64 in_file;				/* records */
+	uint64 in_file; /* records */
 };
 
 PlinthSpool *
@@ -65,8 +65,7 @@ static void
 seek_to(PlinthSpool *spool, int fileno, off_t offset)
 {
 	if (BufFileSeek(spool->file, fileno, offset, SEEK_SET) != 0)
-		ereport(ERROR, (errcode_for_file_access(),
-						errmsg("could not seek in temporary file: %m")));
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not seek in temporary file: %m")));
 }
 
 static void
@@ -106,8 +105,8 @@ static void
 read_exactly(PlinthSpool *spool, void *dst, Size len)
 {
 	if (BufFileRead(spool->file, dst, len) != len)
-		ereport(ERROR, (errcode_for_file_access(),
-						errmsg("could not read from temporary file: %m")));
+		ereport(ERROR,
+				(errcode_for_file_access(), errmsg("could not read from temporary file: %m")));
 }
 
 /* The buffer is empty: takes what the file holds next, at least one record. */

@@ -46,8 +46,8 @@ plinth_sync_stat(PG_FUNCTION_ARGS)
 	nulls[1] = stat.lag_lsn == 0 || end == InvalidXLogRecPtr;
 	values[1] = Int64GetDatum(end > stat.lag_lsn ? (int64) (end - stat.lag_lsn) : 0);
 	nulls[2] = stat.oldest_at == 0;
-	values[2] = Int64GetDatum(
-		TimestampDifferenceMilliseconds(stat.oldest_at, GetCurrentTimestamp()));
+	values[2] =
+		Int64GetDatum(TimestampDifferenceMilliseconds(stat.oldest_at, GetCurrentTimestamp()));
 	values[3] = Int64GetDatum(stat.documents_replaced);
 	values[4] = Int64GetDatum(stat.documents_deleted);
 	values[5] = Int64GetDatum(stat.bytes_sent);

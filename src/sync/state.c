@@ -108,8 +108,8 @@ plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task)
 	else
 		nulls[2] = 'n';
 	if (task->cursor_id.data != NULL)
-		values[3] = PointerGetDatum(cstring_to_text_with_len((char *) task->cursor_id.data,
-															 task->cursor_id.len));
+		values[3] = PointerGetDatum(
+			cstring_to_text_with_len((char *) task->cursor_id.data, task->cursor_id.len));
 	else
 		nulls[3] = 'n';
 	values[4] = Int64GetDatum(task->done);
@@ -214,8 +214,7 @@ bytes_array(PlinthBson *ids, int n)
 	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
-		elements[i] = PointerGetDatum(
-			cstring_to_text_with_len((char *) ids[i].data, ids[i].len));
+		elements[i] = PointerGetDatum(cstring_to_text_with_len((char *) ids[i].data, ids[i].len));
 	return PointerGetDatum(construct_array(elements, n, BYTEAOID, -1, false, TYPALIGN_INT));
 }
 
@@ -253,8 +252,8 @@ plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n
 	SPI_connect();
 	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
-		foreign[i] = DatumGetBool(
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		foreign[i] =
+			DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	return foreign;
 }

@@ -56,11 +56,12 @@ plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n, int z
 		{INT8OID, TEXTARRAYOID, INT4OID, INT4OID},
 		NULL};
 	Datum values[4] = {Int64GetDatum(mapping->id), text_array(literals, n),
-					   Int32GetDatum(zombie_stage), Int32GetDatum(plinth_setting_sync_zombie_window)};
-	TimestampTz due = zombie_stage == 0 ? DT_NOBEGIN
-										: TimestampTzPlusMilliseconds(
-											  GetCurrentTimestamp(),
-											  plinth_setting_sync_zombie_window);
+					   Int32GetDatum(zombie_stage),
+					   Int32GetDatum(plinth_setting_sync_zombie_window)};
+	TimestampTz due =
+		zombie_stage == 0
+			? DT_NOBEGIN
+			: TimestampTzPlusMilliseconds(GetCurrentTimestamp(), plinth_setting_sync_zombie_window);
 
 	if (n == 0)
 		return;

@@ -32,20 +32,20 @@
  */
 typedef struct PlinthSyncLane
 {
-	NameData server;			/* (L) "" when free */
-	Oid owner;					/* (L) of its mappings: whose user mapping is used */
-	int pid;					/* (L) of the lane that is attached to the channel, or 0 */
+	NameData server;             /* (L) "" when free */
+	Oid owner;                   /* (L) of its mappings: whose user mapping is used */
+	int pid;                     /* (L) of the lane that is attached to the channel, or 0 */
 	pg_atomic_uint64 generation; /* sync generation whose mappings it has loaded */
-	pg_atomic_uint64 durable;	/* below it nothing needs to be decoded again; 0: unknown */
-	pg_atomic_uint64 delivered; /* everything committed before it is in MongoDB */
+	pg_atomic_uint64 durable;    /* below it nothing needs to be decoded again; 0: unknown */
+	pg_atomic_uint64 delivered;  /* everything committed before it is in MongoDB */
 } PlinthSyncLane;
 
 typedef struct PlinthSyncDatabase
 {
-	Oid database;				/* (L) InvalidOid when free */
-	dsm_handle channel;			/* (L) made by the decoder; 0 while there is none */
-	int decoder_pid;			/* (L) */
-	ConditionVariable moved;	/* broadcast when a lane's delivered moves */
+	Oid database;            /* (L) InvalidOid when free */
+	dsm_handle channel;      /* (L) made by the decoder; 0 while there is none */
+	int decoder_pid;         /* (L) */
+	ConditionVariable moved; /* broadcast when a lane's delivered moves */
 	PlinthSyncLane lanes[PLINTH_SYNC_MAX_LANES];
 } PlinthSyncDatabase;
 
@@ -57,7 +57,7 @@ typedef struct PlinthSyncStatKey
 {
 	int64 mapping;
 	Oid database;
-	Oid unused;					/* zero: the key is compared as bytes */
+	Oid unused; /* zero: the key is compared as bytes */
 } PlinthSyncStatKey;
 
 typedef struct PlinthSyncStat
@@ -65,15 +65,15 @@ typedef struct PlinthSyncStat
 	PlinthSyncStatKey key;
 	char state[PLINTH_SYNC_STATE_LEN];
 	char last_error[PLINTH_SYNC_MESSAGE_LEN];
-	TimestampTz last_error_at;	/* 0: never */
-	TimestampTz next_try_at;	/* 0: not waiting */
-	TimestampTz oldest_at;		/* when the oldest key owed was seen; 0: none owed in memory */
+	TimestampTz last_error_at; /* 0: never */
+	TimestampTz next_try_at;   /* 0: not waiting */
+	TimestampTz oldest_at;     /* when the oldest key owed was seen; 0: none owed in memory */
 	uint64 documents_replaced;
 	uint64 documents_deleted;
 	uint64 bytes_sent;
 	uint64 retries;
 	uint64 keys_in_memory;
-	uint64 lag_lsn;				/* everything before it is in MongoDB */
+	uint64 lag_lsn; /* everything before it is in MongoDB */
 } PlinthSyncStat;
 
 extern void plinth_sync_shared_init(void);
@@ -82,6 +82,8 @@ extern PlinthSyncDatabase *plinth_sync_database(Oid database, bool create);
 extern LWLock *plinth_sync_lock(void);
 /* The lane of an owner's mappings to a server, or -1; with assign a free one is taken (-1 when none is). */
 extern int plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool assign);
+/* Frees the lanes that no mapping uses. */
+extern void plinth_sync_lanes_free(PlinthSyncDatabase *db, const bool *used);
 extern void plinth_sync_stat_set(const PlinthSyncStat *stat);
 extern bool plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat);
 extern void plinth_sync_stat_remove(Oid database, int64 mapping);
@@ -113,7 +115,7 @@ extern void plinth_sync_spool_spill(PlinthSpool *spool);
 typedef enum PlinthSyncMarkKind
 {
 	PLINTH_SYNC_MARK_KEY = 'K',
-	PLINTH_SYNC_MARK_SWEEP = 'S',	 /* keys may have gone without a trace: sweep */
+	PLINTH_SYNC_MARK_SWEEP = 'S',    /* keys may have gone without a trace: sweep */
 	PLINTH_SYNC_MARK_PROGRESS = 'P', /* everything before lsn has been sent */
 } PlinthSyncMarkKind;
 
@@ -124,7 +126,7 @@ typedef struct PlinthSyncMark
 	TransactionId xid;
 	uint32 keylen;
 	uint8 kind;
-	uint8 lane;					/* which lane it goes to */
+	uint8 lane; /* which lane it goes to */
 } PlinthSyncMark;
 
 /* Decoder: makes the segment and publishes it; once. */
@@ -147,7 +149,7 @@ extern void plinth_sync_collect_init(void);
  */
 typedef struct PlinthSyncMapping
 {
-	MemoryContext context;		/* holds all of it */
+	MemoryContext context; /* holds all of it */
 	int64 id;
 	char *name;
 	Oid relation;
@@ -158,18 +160,18 @@ typedef struct PlinthSyncMapping
 	bool paused;
 
 	/* from sync_states */
-	char *blocked;				/* NULL: free to go */
-	char *stored_shape;			/* NULL: its rows were never sent */
+	char *blocked;      /* NULL: free to go */
+	char *stored_shape; /* NULL: its rows were never sent */
 	bool prepared;
 	bool adopting;
-	XLogRecPtr fence_lsn;		/* 0: none */
+	XLogRecPtr fence_lsn; /* 0: none */
 	uint64 fence_epoch;
-	uint64 slot_generation;		/* 0: none */
+	uint64 slot_generation; /* 0: none */
 
 	/* compiled */
-	char *problem;				/* why it cannot be run: table dropped, key gone, rights; or NULL */
+	char *problem; /* why it cannot be run: table dropped, key gone, rights; or NULL */
 	char *problem_hint;
-	char *relation_name;		/* quoted, qualified */
+	char *relation_name; /* quoted, qualified */
 	char *shape;
 	int nkeys;
 	char *key_names[PLINTH_SYNC_MAX_KEYS];
@@ -179,8 +181,8 @@ typedef struct PlinthSyncMapping
 	PlinthMongoField **fields;
 	Oid *field_types;
 	PlinthMongoIdSpec *idspec;
-	char *keys_sql;				/* $1..$n: text[] of each key column */
-	char *absent_sql;			/* as keys_sql, without the fields */
+	char *keys_sql;   /* $1..$n: text[] of each key column */
+	char *absent_sql; /* as keys_sql, without the fields */
 	/*
 	 * A page is head [keys_only], the table's name, tail [cursor][keys_only]:
 	 * without and with a cursor $1..$n (text); a last $ is the limit.  With
@@ -222,31 +224,31 @@ extern char *plinth_sync_key_parse(int nkeys, const char *literal, uint32 *keyle
  */
 typedef struct PlinthSyncKey
 {
-	const char *key;			/* nkeys C strings */
+	const char *key; /* nkeys C strings */
 	uint32 keylen;
-	bool done;					/* out: false when the batch was full before it */
+	bool done; /* out: false when the batch was full before it */
 	/* out: why this row cannot become a document (palloc'd), or NULL */
 	char *poison;
-	int poison_code;			/* its SQLSTATE as MAKE_SQLSTATE packs it */
+	int poison_code; /* its SQLSTATE as MAKE_SQLSTATE packs it */
 } PlinthSyncKey;
 
 typedef struct PlinthSyncOp
 {
 	PlinthMongoOp op;
-	int key;					/* index into the keys it came from; -1 for a page */
-	char *literal;				/* page: the row's key as an array literal */
+	int key;       /* index into the keys it came from; -1 for a page */
+	char *literal; /* page: the row's key as an array literal */
 } PlinthSyncOp;
 
 typedef struct PlinthSyncBatch
 {
-	MemoryContext context;		/* documents live here */
+	MemoryContext context; /* documents live here */
 	PlinthSyncOp *ops;
 	int nops;
 	int maxops;
 	Size bytes;
-	bool exhausted;				/* page: no row comes after these */
-	char *last_key;				/* page: array literal of the last row read, poison included */
-	List *poison;				/* page: PlinthSyncKey * of rows that cannot become documents */
+	bool exhausted; /* page: no row comes after these */
+	char *last_key; /* page: array literal of the last row read, poison included */
+	List *poison;   /* page: PlinthSyncKey * of rows that cannot become documents */
 } PlinthSyncBatch;
 
 extern PlinthSyncBatch *plinth_sync_batch_create(MemoryContext parent);
@@ -276,17 +278,17 @@ extern void plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, cons
  */
 typedef struct PlinthDirtyKey
 {
-	const char *key;			/* first: the hash key, with keylen and hash */
+	const char *key; /* first: the hash key, with keylen and hash */
 	uint32 keylen;
 	uint32 hash;
-	dlist_node node;			/* in owed, or in acked, oldest lsn first */
-	XLogRecPtr lsn;				/* of the first mark not acknowledged */
-	TransactionId xid;			/* of the last mark */
+	dlist_node node;   /* in owed, or in acked, oldest lsn first */
+	XLogRecPtr lsn;    /* of the first mark not acknowledged */
+	TransactionId xid; /* of the last mark */
 	TimestampTz seen_at;
 	uint16 attempts;
 	bool in_flight;
-	bool acked;					/* in acked: waits for the fence */
-	bool zombie;				/* an earlier write of it may still land */
+	bool acked;  /* in acked: waits for the fence */
+	bool zombie; /* an earlier write of it may still land */
 } PlinthDirtyKey;
 
 typedef struct PlinthDirtySet
@@ -314,7 +316,7 @@ extern void plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key);
 extern void plinth_sync_dirty_fenced(PlinthDirtySet *set);
 extern void plinth_sync_dirty_unfenced(PlinthDirtySet *set);
 /* The least lsn still needed; 0 when none. */
-extern XLogRecPtr plinth_sync_dirty_least(const PlinthDirtySet *set, bool owed_only);
+extern XLogRecPtr plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only);
 
 /* -------------------------------------------------------------------------
  * The lane.
@@ -325,36 +327,37 @@ typedef struct PlinthSyncTask
 	int64 id;
 	bool sweep;
 	Oid relation;
-	char *cursor_key;			/* snapshot: fenced up to here; NULL: from the start */
-	char *ahead_key;			/* snapshot: acknowledged up to here */
-	char *sent_key;				/* snapshot: written down before it is sent */
-	char *suspect_until;		/* snapshot: what was sent before a crash ends here */
-	PlinthBson cursor_id;		/* sweep */
-	int64 done;					/* rows or documents, fenced */
+	char *cursor_key;     /* snapshot: fenced up to here; NULL: from the start */
+	char *ahead_key;      /* snapshot: acknowledged up to here */
+	char *sent_key;       /* snapshot: written down before it is sent */
+	char *suspect_until;  /* snapshot: what was sent before a crash ends here */
+	PlinthBson cursor_id; /* sweep */
+	int64 done;           /* rows or documents, fenced */
 	int64 ahead;
-	bool waited;				/* for those who wrote before the decoder knew the mapping */
-	List *lockers;				/* VirtualTransactionId *: those who are waited for */
-	bool finished;				/* everything written; goes with the next fence */
+	bool waited;   /* for those who wrote before the decoder knew the mapping */
+	List *lockers; /* VirtualTransactionId *: those who are waited for */
+	bool finished; /* everything written; goes with the next fence */
 } PlinthSyncTask;
 
 typedef struct PlinthLaneMapping
 {
 	PlinthSyncMapping *def;
 	int64 id;
-	uint64 loaded_generation;	/* generation at which it was first seen */
+	uint64 loaded_generation; /* generation at which it was first seen */
 	PlinthDirtySet dirty;
-	List *tasks;				/* PlinthSyncTask *, in order */
+	List *tasks; /* PlinthSyncTask *, in order */
 	MemoryContext tasks_context;
-	bool stored_owed;			/* rows with stage 0 are in sync_dirty */
-	bool stored_any;			/* rows of any stage are */
-	TimestampTz stored_due;		/* the earliest due_at among them */
-	bool dead;					/* rows are in sync_dead_letters */
-	bool verified_fence;		/* since the last connect */
-	PlinthMongoFence fence;		/* as MongoDB last told or acknowledged */
-	bool fence_due;				/* something was acknowledged since */
-	TimestampTz retry_at;		/* this mapping alone waits until then */
+	bool stored_owed;       /* rows with stage 0 are in sync_dirty */
+	bool stored_any;        /* rows of any stage are */
+	TimestampTz stored_due; /* the earliest due_at among them */
+	bool dead;              /* rows are in sync_dead_letters */
+	bool verified_fence;    /* since the last connect */
+	PlinthMongoFence fence; /* as MongoDB last told or acknowledged */
+	bool fence_due;         /* something was acknowledged since */
+	TimestampTz retry_at;   /* this mapping alone waits until then */
 	int failures;
 	bool shape_stale;
+	XLogRecPtr sweep_lsn; /* of a mark to sweep that is not a task yet, or 0 */
 	PlinthSyncStat stat;
 } PlinthLaneMapping;
 
@@ -366,24 +369,24 @@ typedef struct PlinthLane
 	MemoryContext context;
 	char server[NAMEDATALEN];
 	Oid owner;
-	List *mappings;				/* PlinthLaneMapping * */
+	List *mappings; /* PlinthLaneMapping * */
 	uint64 generation;
 	bool shapes_stale;
-	XLogRecPtr progress;		/* of the last progress mark */
-	XLogRecPtr start_lsn;		/* end of WAL when this lane started: what comes before is redelivered */
+	XLogRecPtr progress;  /* of the last progress mark */
+	XLogRecPtr start_lsn; /* end of WAL when this lane started: what comes before is redelivered */
 	PlinthMongoClient *client;
 	uint64 connections;
 	bool connected;
-	bool client_stale;			/* options may have changed */
+	bool client_stale; /* options may have changed */
 	int failures;
-	TimestampTz retry_at;		/* the server waits until then; 0: not waiting */
+	TimestampTz retry_at; /* the server waits until then; 0: not waiting */
 	TimestampTz last_checkpoint;
 	TimestampTz last_stats;
-	TimestampTz last_look;		/* when invalidations were last taken in */
+	TimestampTz last_look; /* when invalidations were last taken in */
 	TimestampTz last_log;
 	char last_logged[PLINTH_SYNC_MESSAGE_LEN];
-	long acked;					/* since the last checkpoint */
-	bool gone;					/* the extension is */
+	long acked; /* since the last checkpoint */
+	bool gone;  /* the extension is */
 } PlinthLane;
 
 extern void plinth_sync_lane_main(int instance);
@@ -395,8 +398,8 @@ extern int plinth_sync_lane_wanted(void);
  * work did not commit.
  */
 typedef void (*PlinthLaneWork)(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg);
-extern bool plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping,
-								 PlinthLaneWork work, void *arg);
+extern bool plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWork work,
+								 void *arg);
 /* lane_load.c: (re)loads the lane's mappings, tasks and counts. */
 extern void plinth_sync_lane_load(PlinthLane *lane);
 extern void plinth_sync_lane_settle(PlinthLane *lane);

@@ -99,7 +99,7 @@ poll_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	foreach (lc, task->lockers)
 	{
 		if (VirtualXactLock(*(VirtualTransactionId *) lfirst(lc), false))
-			task->lockers = foreach_delete_current(task->lockers, lc);
+			task->lockers = foreach_delete_current (task->lockers, lc);
 	}
 }
 
@@ -124,22 +124,21 @@ writers_gone(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task)
 
 /* ---- snapshot ---- */
 
-typedef struct Page
+typedef struct SnapshotPage
 {
 	PlinthSyncTask *task;
 	PlinthSyncBatch *batch;
-	bool unknown;				/* the batch may or may not have landed */
-} Page;
+	bool unknown; /* the batch may or may not have landed */
+} SnapshotPage;
 
 static void
 read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
-	Page *page = arg;
+	SnapshotPage *page = arg;
 	PlinthSyncTask *task = page->task;
 	PlinthSyncBatch *batch = page->batch;
 
-	if (task->relation != mapping->def->relation &&
-		get_rel_relkind(task->relation) == '\0')
+	if (task->relation != mapping->def->relation && get_rel_relkind(task->relation) == '\0')
 	{
 		/* A partition that has gone: the sweep that this started sees to it. */
 		batch->exhausted = true;
@@ -158,7 +157,7 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 static void
 settle_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
-	Page *page = arg;
+	SnapshotPage *page = arg;
 	PlinthSyncBatch *batch = page->batch;
 	char **suspects = palloc(sizeof(char *) * (batch->nops + 1));
 	char **later = palloc(sizeof(char *) * (batch->nops + 1));
@@ -211,7 +210,7 @@ static bool
 snapshot_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task,
 			  MemoryContext work)
 {
-	Page page = {task, plinth_sync_batch_create(work), false};
+	SnapshotPage page = {task, plinth_sync_batch_create(work), false};
 	PlinthSyncBatch *batch = page.batch;
 	bool written;
 
@@ -241,12 +240,12 @@ typedef struct Sweep
 	PlinthSyncTask *task;
 	PlinthBson *ids;
 	int nids;
-	PlinthSyncKey *keys;		/* of those that could be ours */
+	PlinthSyncKey *keys; /* of those that could be ours */
 	int nkeys;
 	bool *absent;
-	PlinthBson *strangers;		/* that could not */
+	PlinthBson *strangers; /* that could not */
 	int nstrangers;
-	bool *foreign;				/* strangers that were there before us */
+	bool *foreign; /* strangers that were there before us */
 } Sweep;
 
 static void
@@ -335,8 +334,7 @@ remove_strangers(PlinthLane *lane, PlinthLaneMapping *mapping, Sweep *sweep)
 	{
 		if (ops[i].error.status != PLINTH_MONGO_OK)
 		{
-			plinth_sync_report_failure(lane, mapping,
-									   plinth_mongo_status_name(ops[i].error.status),
+			plinth_sync_report_failure(lane, mapping, plinth_mongo_status_name(ops[i].error.status),
 									   ops[i].error.message);
 			return false;
 		}

@@ -9,7 +9,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "replication/message.h"
 #include "utils/builtins.h"
 #include "worker/worker.h"
 
@@ -82,9 +81,9 @@ plinth_sync_wait(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		Interval *interval = PG_GETARG_INTERVAL_P(0);
-		double ms = interval->time / 1000.0 +
-					(interval->day + interval->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY *
-						1000.0;
+		double ms =
+			interval->time / 1000.0 +
+			(interval->day + interval->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
 
 		if (ms < 0 || ms > INT_MAX)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -99,8 +98,7 @@ plinth_sync_wait(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(true);
 
 	/* A record of our own, so that there is something to decode up to. */
-	lsn = plinth_compat_log_message("plinth", "", 0, false);
-	XLogFlush(lsn);
+	lsn = plinth_compat_log_message("plinth", "", 0, false, true);
 	plinth_worker_wake(MyDatabaseId, "decoder", -1);
 	PG_RETURN_BOOL(plinth_sync_wait_lsn(lsn, timeout_ms));
 }

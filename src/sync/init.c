@@ -1,0 +1,25 @@
+/*
+ * init.c
+ *		What room sync declares when the server starts.
+ */
+#include "postgres.h"
+
+#include "sync/sync.h"
+#include "sync/sync_int.h"
+#include "worker/worker.h"
+
+static const PlinthService lane_service = {
+	.name = "lane",
+	.group = "sync",
+	.wanted = plinth_sync_lane_wanted,
+	.main = plinth_sync_lane_main,
+	.numbered = true,
+};
+
+void
+plinth_sync_init(void)
+{
+	plinth_sync_shared_init();
+	plinth_sync_collect_init();
+	plinth_worker_service_declare(&lane_service);
+}
