@@ -166,7 +166,7 @@ look_at_collection(PlinthLane *lane, PlinthLaneMapping *mapping, bool *sweep)
 	return true;
 }
 
-/* The first look at a collection, or the first after somebody decided to adopt it. */
+/* The first look at a collection, or the first after somebody decided to adopt it or send all again. */
 static bool
 take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoFence *fence)
 {
@@ -184,7 +184,8 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 		block(lane, mapping, reason, hint);
 		return false;
 	}
-	if (!mapping->def->adopting && !look_at_collection(lane, mapping, &sweep))
+	if (!mapping->def->adopting && !mapping->def->prepared &&
+		!look_at_collection(lane, mapping, &sweep))
 		return false;
 	if (found)
 		ours.epoch = Max(ours.epoch, fence->epoch + 1);
@@ -215,7 +216,7 @@ plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 	if (plinth_mongo_fence_read(lane->client, mapping->def->collection, &fence, &found, &error) !=
 		PLINTH_MONGO_OK)
 		plinth_sync_report_outage(lane, &error);
-	else if (!mapping->def->prepared || mapping->def->adopting)
+	else if (!mapping->def->prepared || mapping->def->adopting || mapping->def->resyncing)
 		take_over(lane, mapping, found, &fence);
 	else if ((reason = verdict(mapping, found, &fence, &hint)) != NULL)
 		block(lane, mapping, reason, hint);

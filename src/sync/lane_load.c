@@ -65,8 +65,8 @@ mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 	PlinthSyncMapping *old = mapping->def;
 
 	mapping->def = plinth_sync_mapping_load(lane->context, mapping->id);
-	if (old == NULL || mapping->def == NULL || mapping->def->adopting || !mapping->def->prepared ||
-		(old->blocked != NULL && mapping->def->blocked == NULL))
+	if (old == NULL || mapping->def == NULL || mapping->def->adopting || mapping->def->resyncing ||
+		!mapping->def->prepared || (old->blocked != NULL && mapping->def->blocked == NULL))
 		mapping->verified_fence = false;
 	if (old != NULL)
 		plinth_sync_mapping_free(old);

@@ -426,7 +426,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		"SELECT m.name, m.relation::oid, m.owner::oid, m.server_name::text, m.collection,"
 		"       m.on_existing, m.paused, m.filter, m.id_cast, m.id_prefix, s.blocked, s.shape,"
 		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
-		"       plinth._sync_shape(m.id), cardinality(m.key_columns)"
+		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" WHERE m.id = $1",
 		1,
@@ -439,6 +439,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	char *filter;
 	char *id_cast;
 	char *id_prefix;
+	Datum resyncing;
 	bool isnull;
 
 	m->context = context;
@@ -454,6 +455,8 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	take_row(m, &filter, &id_cast, &id_prefix);
 	m->shape = column_text(m->context, 18);
 	m->nkeys = DatumGetInt32(column_datum(19, &isnull));
+	resyncing = column_datum(20, &isnull);
+	m->resyncing = !isnull && DatumGetBool(resyncing);
 	compile(m, filter, id_cast, id_prefix);
 	SPI_finish();
 	return m;

@@ -31,52 +31,6 @@
 #define FIRST_PORTION 8
 #define LARGEST_PORTION 256
 
-PlinthSyncBatch *
-plinth_sync_batch_create(MemoryContext parent)
-{
-	MemoryContext context =
-		AllocSetContextCreate(parent, "plinth sync batch", ALLOCSET_DEFAULT_SIZES);
-	PlinthSyncBatch *batch = MemoryContextAllocZero(context, sizeof(PlinthSyncBatch));
-
-	batch->context = context;
-	return batch;
-}
-
-void
-plinth_sync_batch_free(PlinthSyncBatch *batch)
-{
-	MemoryContextDelete(batch->context);
-}
-
-static void
-batch_forget(PlinthSyncBatch *batch, int nops)
-{
-	batch->nops = nops;
-	batch->exhausted = false;
-}
-
-static PlinthSyncOp *
-batch_add(PlinthSyncBatch *batch, PlinthMongoOpKind kind, int key)
-{
-	PlinthSyncOp *op;
-
-	if (batch->ops == NULL)
-	{
-		batch->maxops = 64;
-		batch->ops = MemoryContextAlloc(batch->context, sizeof(PlinthSyncOp) * batch->maxops);
-	}
-	else if (batch->nops == batch->maxops)
-	{
-		batch->maxops *= 2;
-		batch->ops = repalloc_huge(batch->ops, sizeof(PlinthSyncOp) * batch->maxops);
-	}
-	op = &batch->ops[batch->nops++];
-	memset(op, 0, sizeof(*op));
-	op->op.kind = kind;
-	op->key = key;
-	return op;
-}
-
 static Size
 batch_limit(void)
 {
@@ -156,10 +110,10 @@ add_row(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, PlinthSyncB
 
 	if (oldid.data != NULL && !plinth_mongo_id_equal(id, oldid))
 	{
-		op = batch_add(batch, PLINTH_MONGO_DELETE, key);
+		op = plinth_sync_batch_add(batch, PLINTH_MONGO_DELETE, key);
 		op->op.id = oldid;
 	}
-	op = batch_add(batch, PLINTH_MONGO_REPLACE, key);
+	op = plinth_sync_batch_add(batch, PLINTH_MONGO_REPLACE, key);
 	op->op.id = id;
 	op->op.document = document;
 	batch->bytes += document.len;
@@ -214,7 +168,7 @@ take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, T
 	if (absent)
 	{
 		PlinthBson id = id_of_key(mapping, &keys[n], batch);
-		PlinthSyncOp *op = batch_add(batch, PLINTH_MONGO_DELETE, n);
+		PlinthSyncOp *op = plinth_sync_batch_add(batch, PLINTH_MONGO_DELETE, n);
 
 		op->op.id = id;
 		batch->bytes += id.len;
@@ -385,7 +339,7 @@ plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys
 
 	if (!guarded(read_keys_function, &read, &error))
 	{
-		batch_forget(batch, 0);
+		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;
 		for (int i = 0; i < nkeys; i++)
 			keys[i].done = false;
@@ -400,7 +354,7 @@ plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys
 					batch->ops[j].key = i;
 				continue;
 			}
-			batch_forget(batch, before);
+			plinth_sync_batch_cut(batch, before);
 			keys[i].done = true;
 			keys[i].poison = MemoryContextStrdup(batch->context, error->message);
 			keys[i].poison_code = error->sqlerrcode;
@@ -609,7 +563,7 @@ read_page_singly(PageRead *read)
 			}
 			continue;
 		}
-		batch_forget(batch, before);
+		plinth_sync_batch_cut(batch, before);
 		key->poison = MemoryContextStrdup(batch->context, error->message);
 		key->poison_code = error->sqlerrcode;
 		old = MemoryContextSwitchTo(batch->context);
@@ -631,7 +585,7 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *afte
 
 	if (!guarded(read_page_function, &read, &error))
 	{
-		batch_forget(batch, 0);
+		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;
 		batch->last_key = NULL;
 		read.limit = Min(limit, LARGEST_PORTION);

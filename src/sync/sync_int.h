@@ -164,6 +164,7 @@ typedef struct PlinthSyncMapping
 	char *stored_shape; /* NULL: its rows were never sent */
 	bool prepared;
 	bool adopting;
+	bool resyncing;
 	XLogRecPtr fence_lsn; /* 0: none */
 	uint64 fence_epoch;
 	uint64 slot_generation; /* 0: none */
@@ -253,6 +254,9 @@ typedef struct PlinthSyncBatch
 
 extern PlinthSyncBatch *plinth_sync_batch_create(MemoryContext parent);
 extern void plinth_sync_batch_free(PlinthSyncBatch *batch);
+extern PlinthSyncOp *plinth_sync_batch_add(PlinthSyncBatch *batch, PlinthMongoOpKind kind, int key);
+/* Back to its first nops ops. */
+extern void plinth_sync_batch_cut(PlinthSyncBatch *batch, int nops);
 
 /*
  * Reads the rows of these keys under a fresh snapshot as the mapping's owner:
