@@ -45,7 +45,7 @@ ISOLATION_OPTS = --inputdir=test/isolation --load-extension=plinth
 
 PG_CONFIG   ?= pg_config
 PKG_CONFIG  ?= pkg-config
-LIBS_PC      = $(shell $(PKG_CONFIG) --exists libmongoc-1.0 && echo libmongoc-1.0 || echo mongoc2) libsodium
+LIBS_PC      = $(shell $(PKG_CONFIG) --exists libmongoc-1.0 && echo libmongoc-1.0 || echo mongoc2) libsodium openssl
 
 # PostgreSQL fixes the signatures of callbacks, so unused parameters are not
 # a defect here.  Packagers may pass WERROR= for compilers yet to come.

@@ -13,25 +13,25 @@
 typedef enum PlinthMongoStatus
 {
 	PLINTH_MONGO_OK,
-	PLINTH_MONGO_UNREACHABLE,	/* no server, connection lost or timed out: what was sent may still land */
-	PLINTH_MONGO_DNS,			/* the name did not resolve (in time) */
+	PLINTH_MONGO_UNREACHABLE, /* no server, connection lost or timed out: what was sent may still land */
+	PLINTH_MONGO_DNS,         /* the name did not resolve (in time) */
 	PLINTH_MONGO_TLS,
-	PLINTH_MONGO_AUTH,			/* wrong credentials or missing rights */
-	PLINTH_MONGO_CONFIG,		/* uri, options or password file */
-	PLINTH_MONGO_NOT_PRIMARY,	/* stepping down, recovering: nothing was written */
+	PLINTH_MONGO_AUTH,          /* wrong credentials or missing rights */
+	PLINTH_MONGO_CONFIG,        /* uri, options or password file */
+	PLINTH_MONGO_NOT_PRIMARY,   /* stepping down, recovering: nothing was written */
 	PLINTH_MONGO_WRITE_CONCERN, /* written, not (yet) by the majority: may be lost or may land */
 	PLINTH_MONGO_DUPLICATE_KEY, /* E11000 */
-	PLINTH_MONGO_TOO_LARGE,		/* over 16,777,216 bytes */
-	PLINTH_MONGO_BAD_DOCUMENT,	/* this document can never be stored (name, depth, encoding, validator) */
-	PLINTH_MONGO_CANCELLED,		/* this worker is to stop */
-	PLINTH_MONGO_OTHER			/* answered with another error; retried */
+	PLINTH_MONGO_TOO_LARGE,     /* over 16,777,216 bytes */
+	PLINTH_MONGO_BAD_DOCUMENT, /* this document can never be stored (name, depth, encoding, validator) */
+	PLINTH_MONGO_CANCELLED, /* this worker is to stop */
+	PLINTH_MONGO_OTHER      /* answered with another error; retried */
 } PlinthMongoStatus;
 
 typedef struct PlinthMongoError
 {
 	PlinthMongoStatus status;
-	int code;					/* the server's, or 0 */
-	char message[512];			/* no secret in it; may name host and index */
+	int code;          /* the server's, or 0 */
+	char message[512]; /* no secret in it; may name host and index */
 } PlinthMongoError;
 
 /* A short name for logs and views: "unreachable", "auth", ... */
@@ -79,17 +79,17 @@ typedef struct PlinthBson
 
 typedef enum PlinthMongoOpKind
 {
-	PLINTH_MONGO_DELETE,		/* deleteOne {_id: …} */
-	PLINTH_MONGO_REPLACE,		/* replaceOne {_id: …}, upsert */
-	PLINTH_MONGO_INSERT			/* insertOne */
+	PLINTH_MONGO_DELETE,  /* deleteOne {_id: …} */
+	PLINTH_MONGO_REPLACE, /* replaceOne {_id: …}, upsert */
+	PLINTH_MONGO_INSERT   /* insertOne */
 } PlinthMongoOpKind;
 
 typedef struct PlinthMongoOp
 {
 	PlinthMongoOpKind kind;
-	PlinthBson id;				/* a document {"_id": value} */
-	PlinthBson document;		/* with the same _id first; empty for DELETE */
-	PlinthMongoError error;		/* out: status PLINTH_MONGO_OK when acknowledged */
+	PlinthBson id;          /* a document {"_id": value} */
+	PlinthBson document;    /* with the same _id first; empty for DELETE */
+	PlinthMongoError error; /* out: status PLINTH_MONGO_OK when acknowledged */
 } PlinthMongoOp;
 
 /*
@@ -146,7 +146,7 @@ extern PlinthMongoStatus plinth_mongo_find(PlinthMongoClient *client, const char
 typedef struct PlinthMongoFence
 {
 	uint64 system_identifier;
-	uint32 database;			/* OID */
+	uint32 database; /* OID */
 	uint32 timeline;
 	uint64 slot_generation;
 	uint64 lsn;
