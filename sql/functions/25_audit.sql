@@ -20,12 +20,12 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('CREATE TABLE plinth.%I (LIKE plinth.audit_entries INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
-    EXECUTE format('ALTER TABLE plinth.%I ADD CONSTRAINT %I PRIMARY KEY (id)', partition, partition || '_pkey');
-    EXECUTE format('CREATE INDEX %I ON plinth.%I (recorded_at)', partition || '_recorded_at_idx', partition);
-    EXECUTE format('CREATE INDEX %I ON plinth.%I (actor_user_id, recorded_at)', partition || '_actor_idx', partition);
-    EXECUTE format('CREATE INDEX %I ON plinth.%I (resource, recorded_at)', partition || '_resource_idx', partition);
-    EXECUTE format('CREATE INDEX %I ON plinth.%I (subject_id) WHERE subject_id IS NOT NULL', partition || '_subject_idx', partition);
-    EXECUTE format('CREATE UNIQUE INDEX %I ON plinth.%I (source_lsn) WHERE source_lsn IS NOT NULL', partition || '_source_lsn_idx', partition);
+    EXECUTE format('ALTER TABLE plinth.%I ADD PRIMARY KEY (id)', partition);
+    EXECUTE format('CREATE INDEX ON plinth.%I (recorded_at)', partition);
+    EXECUTE format('CREATE INDEX ON plinth.%I (actor_user_id, recorded_at)', partition);
+    EXECUTE format('CREATE INDEX ON plinth.%I (resource, recorded_at)', partition);
+    EXECUTE format('CREATE INDEX ON plinth.%I (subject_id) WHERE subject_id IS NOT NULL', partition);
+    EXECUTE format('CREATE UNIQUE INDEX ON plinth.%I (source_lsn) WHERE source_lsn IS NOT NULL', partition);
     EXECUTE format('ALTER TABLE plinth.%I ENABLE ROW LEVEL SECURITY', partition);
     EXECUTE format('CREATE TRIGGER audit_entries_no_truncate BEFORE TRUNCATE ON plinth.%I
         FOR EACH STATEMENT EXECUTE FUNCTION plinth._audit_refuse_change()', partition);

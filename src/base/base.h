@@ -238,7 +238,11 @@ typedef struct PlinthContext
 	const char *impersonator; /* uuid of the admin who acts as the user, or NULL */
 } PlinthContext;
 
-/* The context of the running transaction; NULL when none was begun. */
+/*
+ * The context of the running transaction; where none was begun, what a trusted
+ * authenticator says in request.jwt.claims (claims.c); or NULL.  Do not keep
+ * it: it is good until the transaction or the setting changes.
+ */
 extern const PlinthContext *plinth_base_context(void);
 
 /*

@@ -21,6 +21,7 @@
 
 #include "access/parallel.h"
 #include "base/base.h"
+#include "base/internal.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -196,9 +197,13 @@ leaders_context(void)
 const PlinthContext *
 plinth_base_context(void)
 {
+	const PlinthContext *context;
+
 	if (IsParallelWorker())
-		return leaders_context();
-	return current != NULL ? &current->context : NULL;
+		context = leaders_context();
+	else
+		context = current != NULL ? &current->context : NULL;
+	return context != NULL ? context : plinth_base_claims_context();
 }
 
 /* The (sub)transaction rolls back: records are discarded innermost first. */

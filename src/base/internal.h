@@ -13,4 +13,7 @@ extern bool plinth_base_check_networks(char **newval, void **extra, GucSource so
 /* address.c: check hook of settings that list names. */
 extern bool plinth_base_check_name_list(char **newval, void **extra, GucSource source);
 
+/* claims.c: what request.jwt.claims says, when its writer is believed; else NULL. */
+extern const PlinthContext *plinth_base_claims_context(void);
+
 #endif /* PLINTH_BASE_INTERNAL_H */

@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "session/internal.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* A note is old after this part of the idle timeout, or this many seconds. */
@@ -44,11 +45,14 @@ touch_session(void *arg)
 
 	if (!can_touch())
 		return;
+	/* At commit no statement is running, hence no snapshot is there. */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	plinth_base_spi_execute(&touch_plan, values, NULL, false, SPI_OK_UPDATE);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+	PopActiveSnapshot();
 }
 
 static const PlinthXactAction touch_action = {
