@@ -16,7 +16,7 @@
  * "decoding" run inside decoding, under a historic snapshot: catalogs only,
  * no SPI, no network, no waiting; memory must be bounded by the consumer
  * (spill to temporary files).  The others run between two WAL records, with
- * no transaction open.
+ * no transaction open except where it says so.
  *
  * Changes come by top-level transaction.  A transaction in progress may be
  * streamed in several pieces; what a rolled-back subtransaction did may be
@@ -41,9 +41,12 @@ typedef struct PlinthDecodeConsumer
 	void (*slot_lost)(const char *reason);
 	/* A slot was created; inside the transaction that records it, before anything is decoded.  May be NULL. */
 	void (*slot_created)(uint64 slot_generation);
-	/* Once at start, before anything is decoded; may be NULL, as every callback below it but durable. */
+	/* Once at start, before anything is decoded; may be NULL, as every callback after it. */
 	void (*start)(void);
-	/* (Re)load what is wanted; called when the sync or extension generation moved. */
+	/*
+	 * (Re)load what is wanted, inside a transaction with a snapshot; called at
+	 * start and when the sync or extension generation moved.
+	 */
 	void (*reload)(void);
 	/* decoding: is anything of this table wanted?  relid is the table's own oid, or the one it rewrites. */
 	bool (*wants)(Relation relation, Oid relid);

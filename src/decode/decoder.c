@@ -173,6 +173,7 @@ settle_once(void)
 	PlinthDecodeProblem problem;
 	uint64 seen = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	bool wanted;
+	bool copied;
 	int pid;
 
 	if (!begin_and_ask(&wanted))
@@ -188,27 +189,22 @@ settle_once(void)
 		plinth_decode_slot_drop();
 		return OUTCOME_STOP;
 	}
-	if (record.state == PLINTH_SLOT_READY)
+	copied = strcmp(NameStr(record.slot_name), plinth_decode_slot_name()) != 0;
+	if (record.state == PLINTH_SLOT_READY && (health != PLINTH_SLOT_HEALTHY || copied))
 	{
-		if (health == PLINTH_SLOT_HEALTHY &&
-			strcmp(NameStr(record.slot_name), plinth_decode_slot_name()) == 0)
-		{
-			plinth_decode_end();
-			pg_atomic_write_u64(&entry->slot_generation, record.generation);
-			return acquire_slot();
-		}
 		plinth_decode_slot_record_loss(&record, health);
 		plinth_decode_end();
 		return OUTCOME_SETTLE;
 	}
-	pg_atomic_write_u64(&entry->slot_generation, 0);
+	pg_atomic_write_u64(&entry->slot_generation,
+						record.state == PLINTH_SLOT_READY ? record.generation : 0);
 	if (record.state == PLINTH_SLOT_LOST)
 	{
-		plinth_decode_end();
 		report_problem(
 			"slot lost", record.reason != NULL ? record.reason : "the slot was lost",
 			"What changed since is not in MongoDB. Repair each mapping: SELECT "
 			"plinth.sync_resync(name). See max_slot_wal_keep_size if it was invalidated.");
+		plinth_decode_end();
 		return wait_for_change(seen);
 	}
 	if (!plinth_decode_possible(&problem))
@@ -216,6 +212,11 @@ settle_once(void)
 		report_problem("misconfigured", problem.message, problem.hint);
 		plinth_decode_end();
 		return wait_for_change(seen);
+	}
+	if (record.state == PLINTH_SLOT_READY)
+	{
+		plinth_decode_end();
+		return acquire_slot();
 	}
 	plinth_decode_slot_record(&record, PLINTH_SLOT_CREATING);
 	plinth_decode_end();
@@ -279,15 +280,17 @@ reload(void)
 	if (!begin_and_ask(&wanted))
 		return OUTCOME_STOP;
 	plinth_decode_slot_read(&record);
-	plinth_decode_end();
 	if (!wanted || record.state != PLINTH_SLOT_READY)
+	{
+		plinth_decode_end();
 		return OUTCOME_SETTLE;
-
+	}
 	for (int i = 0; i < plinth_decode_nconsumers; i++)
 	{
 		if (plinth_decode_consumers[i]->reload != NULL)
 			plinth_decode_consumers[i]->reload();
 	}
+	plinth_decode_end();
 	loaded = true;
 	loaded_sync = sync;
 	loaded_extension = extension;
