@@ -182,15 +182,18 @@ collect_reload(void)
 	tables = NULL;
 	memset(lane_used, 0, sizeof(lane_used));
 
-	SPI_connect();
+	if (!plinth_worker_transaction_begin())
+		return;					/* the extension has gone: nothing is wanted any more */
 	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
 	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(targets_context);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		add_target(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	MemoryContextSwitchTo(old);
-	PopActiveSnapshot();
 	SPI_finish();
+	PopActiveSnapshot();
+	plinth_worker_transaction_end();
 }
 
 static bool
