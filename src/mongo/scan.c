@@ -26,8 +26,7 @@ typedef struct Documents
 
 /* BSON's classes in MongoDB's sort order, as $type's numbers. */
 static const int32 class_types[][5] = {
-	{-1}, {6, 10}, {16, 18, 1, 19}, {2, 14}, {3}, {5}, {7}, {8}, {9}, {17},
-	{127}};
+	{-1}, {6, 10}, {16, 18, 1, 19}, {2, 14}, {3}, {5}, {7}, {8}, {9}, {17}, {127}};
 
 static int
 class_of(bson_type_t type)

@@ -182,9 +182,6 @@ collect_reload(void)
 	tables = NULL;
 	memset(lane_used, 0, sizeof(lane_used));
 
-	if (!plinth_worker_transaction_begin())
-		return;					/* the extension has gone: nothing is wanted any more */
-	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(targets_context);
@@ -192,8 +189,6 @@ collect_reload(void)
 		add_target(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	MemoryContextSwitchTo(old);
 	SPI_finish();
-	PopActiveSnapshot();
-	plinth_worker_transaction_end();
 }
 
 static bool
