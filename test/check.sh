@@ -54,26 +54,11 @@ fi
 
 # ---- a place to work in ----------------------------------------------------
 . test/env.sh
+. test/place.sh
 work=${PLINTH_WORK:-${TMPDIR:-/tmp}/plinth-check-$PLINTH_TESTER-$(printf %s "$source_root" | cksum | cut -d' ' -f1)}
-as_tester mkdir -p "$work" && [ -O "$work" -o "$(stat -c %U "$work")" = "$PLINTH_TESTER" ] ||
-	die "$work belongs to somebody else"
+own_place "$work" || exit 1
 exec 8>"$build/.check.lock"
 flock -n 8 || die "another check of this tree is running"
-
-put() { # put FROM TO [tar's options]: a copy that the tester owns
-	local from=$1 to=$2
-	shift 2
-	as_tester mkdir -p "$to"
-	tar -C "$from" "$@" -cf - . | as_tester tar -C "$to" --no-same-owner -xf -
-}
-
-tree() { # tree NAME: a copy of the sources, objects of earlier runs kept
-	local to=$work/$1
-	as_tester mkdir -p "$to"
-	as_tester find "$to" -type f ! -name '*.o' ! -path "$to/build/*" -delete
-	put "$source_root" "$to" --exclude=./.git --exclude=./build --exclude='*.o' --exclude='*.so' \
-		--exclude=./results --exclude=./src/zz_stubs.c
-}
 
 put "$build/servers" "$work/servers" --exclude=./.lock --exclude=./m2
 [ -z "$have_pgserver" ] || [ -e "$work/pgserver/.done" ] || put "$build/pgserver" "$work/pgserver"
@@ -117,7 +102,7 @@ build_on() { # build_on VERSION: sets config[VERSION]
 		skipped "build on PostgreSQL $version" "not in the system, and not to be had from PyPI within a minute"
 		return
 	fi
-	tree "src$version"
+	put_tree "$work/src$version"
 	as_tester make -j2 -C "$work/src$version" PG_CONFIG="${config[$version]}" all install </dev/null 2>&1 |
 		as_tester tee "$log" >/dev/null
 	if [ "${PIPESTATUS[0]}" != 0 ]; then
@@ -282,13 +267,13 @@ stage_sanitize() {
 	local runtime
 	runtime=$(clang-14 -print-file-name=libclang_rt.asan-x86_64.so)
 	[ -e "$runtime" ] || { skipped sanitize "no sanitizer runtime at $runtime"; return; }
-	tree sanitize
+	put_tree "$work/sanitize"
 	as_tester rm -rf "$work/pgsanitize"
-	PG_CONFIG=$(as_tester "$source_root_copy/test/servers/pg.sh" 15 "$work/pgsanitize") || return
+	PG_CONFIG=$(as_tester test/servers/pg.sh 15 "$work/pgsanitize") || return
 	(
 		cd "$work/sanitize" || exit 1
-		as_tester make -j2 PG_CONFIG="$PG_CONFIG" CC=clang-14 \
-			COPT="-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -shared-libasan -Wno-error" \
+		as_tester make -j2 PG_CONFIG="$PG_CONFIG" CC=clang-14 WERROR= \
+			COPT="-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -shared-libasan" \
 			all install </dev/null >"$work/sanitize.log" 2>&1 || { tail -20 "$work/sanitize.log"; exit 1; }
 	) || { failed "sanitize: build"; return; }
 	cd "$work/sanitize" || return
@@ -316,7 +301,6 @@ else
 fi
 
 if [ -n "${config[15]:-}" ]; then
-	source_root_copy=$work/src15
 	for stage in "${stages[@]}"; do
 		[ "$stage" = build ] && continue
 		for number in 15 16 18; do

@@ -1,7 +1,7 @@
 #!/bin/bash
 # C files look as .clang-format says.
 echo 1..1
-files=$(find src test bench examples -name '*.[ch]' | sort)
+files=$(find src test bench examples -name '*.[ch]' 2>/dev/null | sort)
 if report=$(clang-format-14 --dry-run -Werror $files 2>&1); then
 	echo "ok 1 - formatting"
 else

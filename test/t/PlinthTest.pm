@@ -107,13 +107,21 @@ sub knows_setting
 	return exists $known_settings{$setting};
 }
 
-# CREATE SERVER for a MongoDB, and a user mapping for the caller of safe_psql.
-# More options of the server: option => value.
+# CREATE SERVER for a MongoDB, and a user mapping for everybody.  Credentials
+# in the uri (as MONGODB_URI may have them) go to the mapping.  dbname: in
+# which database, mapping: its OPTIONS (...) clause; the rest are more options
+# of the server.
 sub sync_server
 {
 	my ($node, $server, $uri, $database, %opts) = @_;
 	my $dbname  = delete $opts{dbname}  || 'postgres';
 	my $mapping = delete $opts{mapping} || '';
+
+	if ($uri =~ s{^(mongodb(?:\+srv)?://)([^@/]*)@}{$1})
+	{
+		my ($user, $password) = map { s/%([0-9A-Fa-f]{2})/chr(hex($1))/egr } split /:/, $2, 2;
+		$mapping ||= 'OPTIONS (user ' . quote_literal($user) . ', password ' . quote_literal($password // '') . ')';
+	}
 	my $options = join ', ',
 	  map { "$_ " . quote_literal($opts{$_}) } sort keys %opts;
 	$options = ", $options" if $options ne '';

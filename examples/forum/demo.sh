@@ -1,0 +1,132 @@
+#!/bin/bash
+# demo.sh start|stop: `make demo` and `make demo-stop`.
+#
+# Installs what is missing, builds plinth into a private copy of PostgreSQL,
+# makes a cluster and gets a MongoDB, all in one folder under the user who may
+# run PostgreSQL, and lets demo.py show the main job.  The servers go on
+# running until `stop`, or the next `start`.
+set -euo pipefail
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
+cd "$(dirname "$0")/../.."
+command=${1:-start}
+umask 022
+
+if [ "$command" = start ]; then
+	echo "Installing what is missing ..."
+	test/deps.sh gcc make pkg-config libc6-dev postgresql-15 postgresql-client-15 postgresql-server-dev-15 \
+		libmongoc-dev libsodium-dev python3 python3-pymongo python3-psycopg2 \
+		$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless)
+fi
+
+PATH="$PATH:/usr/lib/postgresql/15/bin"
+. test/env.sh
+. test/place.sh
+place=${PLINTH_DEMO:-${TMPDIR:-/tmp}/plinth-demo-$PLINTH_TESTER}
+port=
+
+stop() {
+	local file pid
+	[ -d "$place" ] || return 0
+	if [ -e "$place/data/postmaster.pid" ]; then
+		as_tester pg_ctl -D "$place/data" -m fast -w stop >/dev/null || true
+	fi
+	for file in "$place"/*.server.pid; do
+		[ -e "$file" ] || continue
+		pid=$(cat "$file")
+		# Only if it is still the process that was started.
+		if grep -qsaE 'MongoTestServer|proxy\.py|mongod\.py' "/proc/$pid/cmdline"; then
+			as_tester kill "$pid" 2>/dev/null || true
+			while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+		fi
+		rm -f "$file"
+	done
+	as_tester rm -rf "$place/data"
+}
+
+background() { # background NAME COMMAND…: starts a server, prints the port that it says
+	local name=$1 i
+	shift
+	as_tester rm -f "$place/$name.out"
+	as_tester setsid bash -c 'echo $$ >"$1.server.pid"; out=$1; shift; exec "$@" >"$out.out" 2>"$out.log" </dev/null' \
+		- "$place/$name" "$@" &
+	for i in $(seq 300); do
+		if grep -q '^port ' "$place/$name.out" 2>/dev/null; then
+			sed -n 's/^port //p' "$place/$name.out"
+			return
+		fi
+		sleep 0.1
+	done
+	echo "$name did not start:" >&2
+	cat "$place/$name.log" >&2
+	return 1
+}
+
+if [ "$command" = stop ]; then
+	stop
+	echo "The demo's servers are stopped and their data is gone. What was built stays in $place for the next time."
+	exit 0
+fi
+
+own_place "$place"
+stop
+
+echo "Building plinth ..."
+config=$(as_tester test/servers/pg.sh 15 "$place/pg")
+put_tree "$place/src"
+as_tester make -s -j2 -C "$place/src" PG_CONFIG="$config" all install </dev/null >"$place.build.log" 2>&1 ||
+	{ cat "$place.build.log" >&2; exit 1; }
+rm -f "$place.build.log"
+PG_CONFIG=$config
+PATH="$("$config" --bindir):$PATH"
+
+mongo=${MONGODB_URI:-}
+if [ -z "$mongo" ]; then
+	echo "Getting a MongoDB ..."
+	test/servers/fetch.sh build/servers
+	put build/servers "$place/servers" --exclude=./.lock --exclude=./m2
+	export PLINTH_SERVERS=$place/servers
+	mongo_port=$(background mongo "$place/src/test/servers/mongo.sh")
+	mongo=mongodb://127.0.0.1:$mongo_port/
+fi
+
+# The network in between, which the demo will cut; where the MongoDB is not
+# one plain host there is none.
+proxied=$mongo
+control=0
+if [[ $mongo =~ ^mongodb://(([^@/]*)@)?([^,@/?]+)/?([^?]*)(\?(.*))?$ && $mongo != *tls=* && $mongo != *ssl=* ]]; then
+	host=${BASH_REMATCH[3]}
+	[[ $host == *:* ]] || host=$host:27017
+	proxy_port=$(background proxy "$PLINTH_PYTHON" "$place/src/test/servers/proxy.py" "$host")
+	control=$(sed -n 's/^control //p' "$place/proxy.out")
+	proxied="mongodb://127.0.0.1:$proxy_port/${BASH_REMATCH[4]}?directConnection=true${BASH_REMATCH[6]:+&${BASH_REMATCH[6]}}"
+fi
+
+echo "Making a cluster ..."
+as_tester initdb -D "$place/data" -A trust -N -U postgres --no-locale -E UTF8 >/dev/null
+port=$("$PLINTH_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+as_tester "$place/src/test/servers/pg_conf.sh" "$place"
+as_tester tee -a "$place/data/postgresql.conf" >/dev/null <<CONF
+port = $port
+unix_socket_permissions = 0700
+fsync = on
+CONF
+as_tester pg_ctl -D "$place/data" -l "$place/postgresql.log" -w -t 60 start >/dev/null ||
+	{ tail -20 "$place/postgresql.log" >&2; exit 1; }
+
+export PGHOST=$place PGPORT=$port PGUSER=postgres
+as_tester createdb forum
+as_tester psql -qX -d forum -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION plinth'
+database=plinth_demo
+as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum/schema.sql" \
+	--uri "$proxied" --read-uri "$mongo" --database "$database" --control "$control"
+
+cat <<END
+
+Everything is still running:
+  psql -h $place -p $port -U postgres forum
+  SELECT * FROM plinth.stat_sync \\watch 1
+  MongoDB: $mongo (database $database)
+      $PLINTH_PYTHON -c 'import pymongo; print(pymongo.MongoClient("$mongo").$database.replies.find_one())'
+  log: $place/postgresql.log
+Stop it with: make demo-stop
+END
