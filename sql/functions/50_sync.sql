@@ -81,6 +81,16 @@ COMMENT ON FUNCTION plinth.sync_retry(bigint) IS
 'Tries a dead letter once more: the row''s state of then is sent.
 dead_letter: an id of plinth.sync_dead_letters. Errors: 42704 when there is none, 42501 as sync_drop.';
 
+CREATE OR REPLACE FUNCTION plinth.sync_verify(name text, repair boolean DEFAULT false)
+    RETURNS TABLE (key text, difference text, document_id text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'plinth_sync_verify';
+COMMENT ON FUNCTION plinth.sync_verify(text, boolean) IS
+'Compares a table with its collection, row by row, and returns each difference; none when both sides are equal.
+name: of the mapping. repair: have what differs written again, once this transaction commits.
+key: as sync_resync takes it; NULL for a document that no row could have made, which repair leaves alone. difference: ''missing'', ''different'' or ''extra'' (a document without a row). document_id: the _id as extended JSON.
+Waits for a snapshot that is under way, and for what is committed to be delivered before it says that something differs.
+Errors: 42704, 42501 as sync_drop; 55000 for a mapping that is paused or blocked; 25001 in a transaction that has written; 53400 without a free background worker; HV000 with the reason when MongoDB cannot be read.';
+
 CREATE OR REPLACE FUNCTION plinth.sync_adopt(server name) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_adopt';
 COMMENT ON FUNCTION plinth.sync_adopt(name) IS
@@ -98,10 +108,10 @@ Make sure that the other one does not deliver any more. Errors: 42501 for others
 REVOKE ALL ON FUNCTION plinth._sync_touch(), plinth._sync_mapping_added(), plinth.adopt(),
     plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean),
     plinth.sync_drop(text), plinth.sync_pause(text), plinth.sync_resume(text), plinth.sync_resync(text, text[]),
-    plinth.sync_retry(bigint), plinth.sync_adopt(name) FROM PUBLIC;
+    plinth.sync_retry(bigint), plinth.sync_verify(text, boolean), plinth.sync_adopt(name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.adopt() TO plinth_admin;
 -- On purpose to PUBLIC: any role may own a table, and each function asks who calls.
 GRANT EXECUTE ON FUNCTION
     plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean),
     plinth.sync_drop(text), plinth.sync_pause(text), plinth.sync_resume(text), plinth.sync_resync(text, text[]),
-    plinth.sync_retry(bigint), plinth.sync_adopt(name) TO PUBLIC;
+    plinth.sync_retry(bigint), plinth.sync_verify(text, boolean), plinth.sync_adopt(name) TO PUBLIC;

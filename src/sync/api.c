@@ -55,20 +55,19 @@ plinth_sync_api_require(Oid role, Oid owner, const char *name)
 }
 
 void
-plinth_sync_api_target(const char *name, Oid caller, PlinthSyncTarget *target)
+plinth_sync_api_target(const char *name, Oid caller, bool lock, PlinthSyncTarget *target)
 {
-	/* The engine knows the key's columns by number, which outlive a renaming. */
-	static PlinthPlan plan = {
-		"SELECT m.id, m.relation::oid, m.owner::oid,"
-		" coalesce((SELECT s.key_attnums FROM plinth.sync_states s WHERE s.mapping_id = m.id),"
-		"  (SELECT array_agg(coalesce(a.attnum, 0::smallint) ORDER BY k.place)"
-		"     FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
-		"     LEFT JOIN pg_attribute a"
-		"       ON a.attrelid = m.relation AND a.attname = k.name AND NOT a.attisdropped))"
-		" FROM plinth.sync_mappings m WHERE m.name = $1 FOR NO KEY UPDATE OF m",
-		1,
-		{TEXTOID},
-		NULL};
+	/* The engine knows the key's columns by number, which outlives a renaming. */
+#define FIND_TARGET                                                                                \
+	"SELECT m.id, m.relation::oid, m.owner::oid,"                                                  \
+	" coalesce((SELECT s.key_attnums FROM plinth.sync_states s WHERE s.mapping_id = m.id),"        \
+	"  (SELECT array_agg(coalesce(a.attnum, 0::smallint) ORDER BY k.place)"                        \
+	"     FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"                           \
+	"     LEFT JOIN pg_attribute a"                                                                \
+	"       ON a.attrelid = m.relation AND a.attname = k.name AND NOT a.attisdropped))"            \
+	" FROM plinth.sync_mappings m WHERE m.name = $1"
+	static PlinthPlan find = {FIND_TARGET, 1, {TEXTOID}, NULL};
+	static PlinthPlan find_locked = {FIND_TARGET " FOR NO KEY UPDATE OF m", 1, {TEXTOID}, NULL};
 	Datum values[1];
 	HeapTuple tuple;
 	TupleDesc desc;
@@ -76,7 +75,7 @@ plinth_sync_api_target(const char *name, Oid caller, PlinthSyncTarget *target)
 	bool isnull;
 
 	values[0] = CStringGetTextDatum(name);
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_SELECT);
+	plinth_base_spi_execute(lock ? &find_locked : &find, values, NULL, !lock, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("sync mapping \"%s\" does not exist", name),
@@ -114,11 +113,9 @@ plinth_sync_api_text_required(FunctionCallInfo fcinfo, int argument, const char 
 void
 plinth_sync_api_settings(void)
 {
-	static const char *const settings[][2] = {{"search_path", "pg_catalog"},
-											  {"DateStyle", "ISO"},
-											  {"IntervalStyle", "postgres"},
-											  {"bytea_output", "hex"},
-											  {"extra_float_digits", "3"}};
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog"}, {"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},           {"bytea_output", "hex"},   {"extra_float_digits", "1"}};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,

@@ -54,7 +54,7 @@ plinth_sync_drop(PG_FUNCTION_ARGS)
 	PlinthSyncApi api;
 
 	plinth_sync_api_begin(&api);
-	plinth_sync_api_target(name, caller, &target);
+	plinth_sync_api_target(name, caller, true, &target);
 	execute_for(&plan, target.id, SPI_OK_DELETE);
 	plinth_sync_api_end(&api);
 	PG_RETURN_VOID();
@@ -71,7 +71,7 @@ set_paused(const char *name, bool paused)
 	Datum values[2];
 
 	plinth_sync_api_begin(&api);
-	plinth_sync_api_target(name, caller, &target);
+	plinth_sync_api_target(name, caller, true, &target);
 	values[0] = Int64GetDatum(target.id);
 	values[1] = BoolGetDatum(paused);
 	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_UPDATE);
@@ -258,7 +258,7 @@ plinth_sync_resync(PG_FUNCTION_ARGS)
 	PlinthSyncApi api;
 
 	plinth_sync_api_begin(&api);
-	plinth_sync_api_target(name, caller, &target);
+	plinth_sync_api_target(name, caller, true, &target);
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target.relation)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("the table of sync mapping \"%s\" does not exist any more", name),

@@ -35,11 +35,11 @@ typedef struct PlinthSyncTarget
 } PlinthSyncTarget;
 
 /*
- * Finds a mapping and keeps it from being dropped until the transaction ends.
- * An ERROR when it does not exist, or when caller is neither its owner nor an
+ * Finds a mapping and, with lock, keeps it from being dropped until the
+ * transaction ends.  An ERROR when it does not exist, or when caller is neither its owner nor an
  * administrator.  Between begin and end.
  */
-extern void plinth_sync_api_target(const char *name, Oid caller, PlinthSyncTarget *target);
+extern void plinth_sync_api_target(const char *name, Oid caller, bool lock, PlinthSyncTarget *target);
 
 /* Is role a member of owner, of plinth_admin, or a superuser? */
 extern bool plinth_sync_api_may(Oid role, Oid owner);

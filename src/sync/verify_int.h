@@ -1,0 +1,105 @@
+/*
+ * verify_int.h
+ *		Between the two halves of sync_verify(): the backend, which talks to no
+ *		network, and the worker, which compares.
+ *
+ * They share a segment: a header, and a queue from the worker to the backend.
+ * A message is a kind and its fields, each a C string that may be absent.
+ *
+ * Private to the room.  Include after "postgres.h".
+ */
+#ifndef PLINTH_SYNC_VERIFY_INT_H
+#define PLINTH_SYNC_VERIFY_INT_H
+
+#include "lib/stringinfo.h"
+#include "storage/shm_mq.h"
+#include "sync/sync_int.h"
+
+typedef struct PlinthVerifyHeader
+{
+	Oid database;
+	int64 mapping;
+} PlinthVerifyHeader;
+
+#define PLINTH_VERIFY_QUEUE_OFFSET MAXALIGN(sizeof(PlinthVerifyHeader))
+#define PLINTH_VERIFY_QUEUE_SIZE 65536
+
+typedef enum PlinthVerifyMessage
+{
+	PLINTH_VERIFY_DIFFERENCE = 'D', /* key literal, difference, document id */
+	PLINTH_VERIFY_ERROR = 'E',		/* SQLSTATE, message, detail, hint */
+	PLINTH_VERIFY_DONE = 'C'
+} PlinthVerifyMessage;
+
+#define PLINTH_VERIFY_MAX_FIELDS 4
+
+/* The worker's side of a run. */
+typedef struct PlinthVerify
+{
+	int64 id;					/* of the mapping */
+	PlinthSyncMapping *mapping;
+	char *shape;				/* of the table when it began */
+	PlinthMongoClient *client;
+	shm_mq_handle *queue;
+	MemoryContext run;			/* lives as long as the run */
+	MemoryContext page;			/* reset with each page */
+} PlinthVerify;
+
+/* verify_worker.c */
+extern PGDLLEXPORT void plinth_sync_verify_main(Datum arg);
+/* A transaction of the worker's; the current memory context stays current. */
+extern void plinth_sync_verify_begin(PlinthVerify *verify);
+extern void plinth_sync_verify_end(PlinthVerify *verify);
+/* Loads the mapping (again); an ERROR when it cannot be compared.  Inside a transaction. */
+extern void plinth_sync_verify_load(PlinthVerify *verify);
+/* Waits until all that is committed is delivered. */
+extern void plinth_sync_verify_catch_up(PlinthVerify *verify);
+/* An ERROR unless status is OK. */
+extern void plinth_sync_verify_check(PlinthVerify *verify, PlinthMongoStatus status,
+									 const PlinthMongoError *error);
+/* Sends a message; ends the process when nobody listens any more. */
+extern void plinth_sync_verify_send(PlinthVerify *verify, PlinthVerifyMessage kind, int nfields,
+									const char *const *fields);
+
+/* verify_compare.c: what differs, reported as it is found. */
+extern void plinth_sync_verify_rows(PlinthVerify *verify);
+extern void plinth_sync_verify_documents(PlinthVerify *verify);
+
+/* verify_recheck.c */
+typedef enum PlinthVerifyKind
+{
+	PLINTH_VERIFY_NONE,			/* no row, or no document */
+	PLINTH_VERIFY_DOCUMENT,
+	PLINTH_VERIFY_POISON		/* a row that cannot become a document */
+} PlinthVerifyKind;
+
+/* What one side has for an _id: enough to tell whether two are the same. */
+typedef struct PlinthVerifyState
+{
+	PlinthVerifyKind kind;
+	uint64 digest[2];
+} PlinthVerifyState;
+
+typedef struct PlinthVerifyCandidate
+{
+	const char *literal;		/* the key; NULL where no row of ours could have the _id */
+	PlinthBson id;				/* {"_id": value}; no data for a row that has none */
+	PlinthVerifyState row;		/* as it was read last */
+	PlinthVerifyState document;
+} PlinthVerifyCandidate;
+
+extern PlinthVerifyState plinth_sync_verify_state(PlinthBson document);
+extern bool plinth_sync_verify_same(const PlinthVerifyState *a, const PlinthVerifyState *b);
+/* Does the _id bytewise equal, or is it the same value to MongoDB? */
+extern bool plinth_sync_verify_same_id(PlinthBson a, PlinthBson b);
+/*
+ * For each of ids the document of documents that has it; no data where there
+ * is none.  found has n places.
+ */
+extern void plinth_sync_verify_match(const PlinthBson *ids, int n, PlinthBson *documents,
+									 int ndocuments, PlinthBson *found);
+/* Waits for what is under way, looks again, and reports what still differs. */
+extern void plinth_sync_verify_recheck(PlinthVerify *verify, PlinthVerifyCandidate *candidates,
+									   int n);
+
+#endif /* PLINTH_SYNC_VERIFY_INT_H */

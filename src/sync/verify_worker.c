@@ -1,0 +1,308 @@
+/*
+ * verify_worker.c
+ *		sync_verify(): the process that compares.
+ *
+ * It runs as the bootstrap superuser, reads rows as the mapping's owner by the
+ * engine's own code, and has no transaction open while it talks to MongoDB or
+ * waits for the backend to take what it sent.
+ *
+ * It ends with its backend: SIGTERM (from the backend, the postmaster or
+ * DROP DATABASE) ends every wait, MongoDB's too, and a queue that nobody reads
+ * ends the process.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "sync/verify_int.h"
+#include "worker/worker.h"
+
+#define POLL_MS 100
+
+/*
+ * As the engine's processes: keys have one text form, policies hide no row
+ * silently, and keys are looked up by their index.
+ */
+static void
+fix_settings(void)
+{
+	static const char *const settings[][2] = {{"search_path", "pg_catalog, pg_temp"},
+											  {"row_security", "off"},
+											  {"default_transaction_isolation", "read committed"},
+											  {"default_transaction_read_only", "off"},
+											  {"statement_timeout", "0"},
+											  {"lock_timeout", "0"},
+											  {"DateStyle", "ISO, YMD"},
+											  {"IntervalStyle", "postgres"},
+											  {"TimeZone", "UTC"},
+											  {"bytea_output", "hex"},
+											  {"extra_float_digits", "1"},
+											  {"enable_hashjoin", "off"},
+											  {"enable_mergejoin", "off"},
+											  {"max_parallel_workers_per_gather", "0"},
+											  {"jit", "off"}};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+plinth_sync_verify_begin(PlinthVerify *verify)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!plinth_worker_transaction_begin())
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the extension was dropped"),
+						errhint("CREATE EXTENSION plinth;")));
+	MemoryContextSwitchTo(context);
+}
+
+void
+plinth_sync_verify_end(PlinthVerify *verify)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	plinth_worker_transaction_end();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+refuse(const PlinthSyncMapping *mapping, const char *reason, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("cannot verify sync mapping \"%s\": %s", mapping->name, reason),
+					hint == NULL ? 0 : errhint("%s", hint)));
+}
+
+void
+plinth_sync_verify_load(PlinthVerify *verify)
+{
+	PlinthSyncMapping *mapping = plinth_sync_mapping_load(verify->run, verify->id);
+
+	if (mapping == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the sync mapping was dropped"),
+						errhint("SELECT name FROM plinth.sync_mappings; lists yours.")));
+	if (mapping->problem != NULL)
+		refuse(mapping, mapping->problem, mapping->problem_hint);
+	if (mapping->blocked != NULL)
+		refuse(mapping, psprintf("it is blocked (%s)", mapping->blocked),
+			   "SELECT * FROM plinth.sync_states; says what to do.");
+	if (mapping->paused)
+		refuse(mapping, "it is paused", "SELECT plinth.sync_resume(name); first.");
+	if (!plinth_worker_is_adopted())
+		refuse(mapping, "this database is a copy of the one that delivers",
+			   "SELECT plinth.adopt(); if this one is to deliver from now on.");
+	if (verify->shape != NULL && strcmp(verify->shape, mapping->shape) != 0)
+		refuse(mapping, "the table's definition changed meanwhile", "Call sync_verify() again.");
+	if (verify->mapping != NULL)
+		plinth_sync_mapping_free(verify->mapping);
+	verify->mapping = mapping;
+}
+
+/* Has the engine seen this definition of the table, and sent all rows of it? */
+static bool
+is_settled(PlinthVerify *verify)
+{
+	static PlinthPlan plan = {
+		"SELECT FROM plinth.sync_tasks WHERE mapping_id = $1 LIMIT 1", 1, {INT8OID}, NULL};
+	Datum values[1];
+	uint64 ntasks;
+
+	values[0] = Int64GetDatum(verify->id);
+	SPI_connect();
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
+	ntasks = SPI_processed;
+	SPI_finish();
+	return ntasks == 0 && verify->mapping->stored_shape != NULL &&
+		   strcmp(verify->mapping->stored_shape, verify->mapping->shape) == 0;
+}
+
+static void
+wait_until_settled(PlinthVerify *verify)
+{
+	bool settled = false;
+
+	while (!settled)
+	{
+		plinth_sync_verify_begin(verify);
+		plinth_sync_verify_load(verify);
+		settled = is_settled(verify);
+		plinth_sync_verify_end(verify);
+		if (!settled)
+		{
+			plinth_worker_report("waiting", "for snapshot and sweep");
+			(void) plinth_worker_wait(POLL_MS);
+		}
+		MemoryContextReset(verify->page);
+	}
+	verify->shape = MemoryContextStrdup(verify->run, verify->mapping->shape);
+}
+
+/* Is a key of the mapping in sync_dirty that could be written now?  Inside a transaction. */
+static bool
+is_owed(PlinthVerify *verify)
+{
+	static PlinthPlan plan = {"SELECT FROM plinth.sync_dirty WHERE mapping_id = $1"
+							  " AND zombie_stage = 0 AND due_at <= clock_timestamp() LIMIT 1",
+							  1,
+							  {INT8OID},
+							  NULL};
+	Datum values[1];
+	bool found;
+
+	values[0] = Int64GetDatum(verify->id);
+	SPI_connect();
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
+}
+
+/*
+ * A record of our own stands behind every commit that was visible until now.
+ * This mapping alone is waited for: others, and another MongoDB that is away,
+ * do not matter here.
+ */
+void
+plinth_sync_verify_catch_up(PlinthVerify *verify)
+{
+	XLogRecPtr lsn = plinth_compat_log_message("plinth verify", "", 0, false, true);
+
+	plinth_worker_wake(MyDatabaseId, "decoder", -1);
+	for (;;)
+	{
+		PlinthSyncStat stat;
+		bool owed;
+
+		plinth_sync_verify_begin(verify);
+		plinth_sync_verify_load(verify);
+		owed = is_owed(verify);
+		plinth_sync_verify_end(verify);
+		if (!owed && plinth_sync_stat_get(verify->id, &stat) && stat.lag_lsn >= lsn)
+			return;
+		(void) plinth_worker_wait(POLL_MS);
+	}
+}
+
+void
+plinth_sync_verify_check(PlinthVerify *verify, PlinthMongoStatus status,
+						 const PlinthMongoError *error)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (status != PLINTH_MONGO_OK)
+		ereport(ERROR, (errcode(status == PLINTH_MONGO_CONFIG ? ERRCODE_FDW_OPTION_NAME_NOT_FOUND
+															  : ERRCODE_FDW_ERROR),
+						errmsg("could not read collection \"%s\": %s", verify->mapping->collection,
+							   error->message),
+						errdetail("MongoDB is %s.", plinth_mongo_status_name(status)),
+						errhint("Look at plinth.stat_sync, and call sync_verify() again.")));
+}
+
+void
+plinth_sync_verify_send(PlinthVerify *verify, PlinthVerifyMessage kind, int nfields,
+						const char *const *fields)
+{
+	StringInfoData message;
+
+	initStringInfo(&message);
+	appendStringInfoChar(&message, (char) kind);
+	for (int i = 0; i < nfields; i++)
+	{
+		appendStringInfoChar(&message, fields[i] != NULL);
+		if (fields[i] != NULL)
+			appendBinaryStringInfo(&message, fields[i], strlen(fields[i]) + 1);
+	}
+	if (shm_mq_send(verify->queue, message.len, message.data, false, true) != SHM_MQ_SUCCESS)
+		proc_exit(0);
+	pfree(message.data);
+}
+
+static void
+compare(PlinthVerify *verify)
+{
+	PlinthMongoError error;
+
+	wait_until_settled(verify);
+	plinth_sync_verify_begin(verify);
+	verify->client = plinth_mongo_open(verify->mapping->server, verify->mapping->owner, &error);
+	plinth_sync_verify_end(verify);
+	if (verify->client == NULL)
+		plinth_sync_verify_check(verify, error.status, &error);
+	plinth_worker_report("comparing", "rows");
+	plinth_sync_verify_rows(verify);
+	plinth_worker_report("comparing", "documents");
+	plinth_sync_verify_documents(verify);
+	plinth_mongo_close(verify->client);
+}
+
+/* The backend raises the error in its own name. */
+static void
+send_error(PlinthVerify *verify)
+{
+	ErrorData *error;
+	const char *fields[4];
+
+	MemoryContextSwitchTo(verify->run);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(verify->run);
+	fields[0] = pstrdup(unpack_sql_state(error->sqlerrcode));
+	fields[1] = error->message;
+	fields[2] = error->detail;
+	fields[3] = error->hint;
+	plinth_sync_verify_send(verify, PLINTH_VERIFY_ERROR, 4, fields);
+}
+
+void
+plinth_sync_verify_main(Datum arg)
+{
+	PlinthVerify verify = {0};
+	PlinthVerifyHeader *header;
+	dsm_segment *segment;
+	shm_mq *queue;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	segment = dsm_attach(DatumGetUInt32(arg));
+	if (segment == NULL)
+		proc_exit(0);
+	header = dsm_segment_address(segment);
+	queue = (shm_mq *) ((char *) header + PLINTH_VERIFY_QUEUE_OFFSET);
+	shm_mq_set_sender(queue, MyProc);
+	verify.queue = shm_mq_attach(queue, segment, NULL);
+	verify.id = header->mapping;
+	verify.run = AllocSetContextCreate(TopMemoryContext, "plinth verify", ALLOCSET_DEFAULT_SIZES);
+	verify.page = AllocSetContextCreate(verify.run, "plinth verify page", ALLOCSET_DEFAULT_SIZES);
+
+	BackgroundWorkerInitializeConnectionByOid(header->database, InvalidOid, 0);
+	fix_settings();
+	MemoryContextSwitchTo(verify.page);
+	PG_TRY ()
+		;
+	{
+		compare(&verify);
+		plinth_sync_verify_send(&verify, PLINTH_VERIFY_DONE, 0, NULL);
+	}
+	PG_CATCH ()
+		;
+	{
+		send_error(&verify);
+	}
+	PG_END_TRY();
+	proc_exit(0);
+}
