@@ -125,4 +125,15 @@ extern PlinthMongoStatus plinth_mongo_run(PlinthMongoClient *client, const bson_
 extern bool plinth_mongo_add_write_options(bson_t *command);
 extern bool plinth_mongo_add_read_options(bson_t *command);
 
+/* scan.c: runs a find or its like (which it destroys) and reads all of its result */
+typedef struct MongoDocuments
+{
+	PlinthBson *items; /* palloc'd */
+	int count;
+	int room;
+} MongoDocuments;
+extern PlinthMongoStatus plinth_mongo_read_all(PlinthMongoClient *client, const char *collection,
+											   bson_t *find, MongoDocuments *documents,
+											   PlinthMongoError *error);
+
 #endif /* PLINTH_CLIENT_INT_H */

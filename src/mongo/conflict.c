@@ -1,175 +1,224 @@
 /*
  * conflict.c
- *		Which document holds the value that a unique index refused.
+ *		Which document stands in the way of a write that a unique index refused.
  *
- * Servers tell the index's name in the message of E11000; its pattern comes
- * from listIndexes, the values from the document that was refused.
+ * The error names the index; its keys are asked for, and the values that the
+ * refused document has under them are looked for in the other documents.  Not
+ * by keyValue of the error, which not every server sends and which is cut.
  */
 #include "postgres.h"
 
 #include "mongo/client_int.h"
 
-/* "… index: NAME dup key: …" */
-static bool
-index_name(const char *message, char *name, size_t size)
-{
-	const char *start = strstr(message, "index: ");
-	const char *end;
+#define MAX_PATH_VALUES 1000
 
-	if (start == NULL)
-		return false;
-	start += strlen("index: ");
-	end = strstr(start, " dup key");
-	if (end == NULL || end == start || (size_t) (end - start) >= size)
-		return false;
-	memcpy(name, start, end - start);
-	name[end - start] = '\0';
-	return true;
+/* The values of one path of a document, appended to an array. */
+typedef struct Values
+{
+	bson_t *list;
+	uint32 count;
+} Values;
+
+static void
+add_value(Values *values, const bson_iter_t *iter)
+{
+	char buffer[16];
+	const char *key;
+	int keylen;
+
+	if (values->count >= MAX_PATH_VALUES)
+		return;
+	keylen = (int) bson_uint32_to_string(values->count, &key, buffer, sizeof(buffer));
+	if (iter == NULL)
+		bson_append_null(values->list, key, keylen);
+	else
+		bson_append_iter(values->list, key, keylen, iter);
+	values->count++;
 }
 
-/* The key pattern of an index in listIndexes' reply. */
-static bool
-find_pattern(PlinthBson reply, const char *name, bson_t *pattern)
+static void collect(Values *values, bson_iter_t *members, const char *path, int depth);
+
+/* What an index sees of a value: an array's elements, each by itself. */
+static void
+collect_leaf(Values *values, const bson_iter_t *iter)
 {
-	bson_t view;
-	bson_iter_t iter;
-	bson_iter_t batch;
-	bson_iter_t item;
+	bson_iter_t element;
 
-	if (!bson_init_static(&view, reply.data, reply.len) || !bson_iter_init(&iter, &view) ||
-		!bson_iter_find_descendant(&iter, "cursor.firstBatch", &batch) ||
-		!BSON_ITER_HOLDS_ARRAY(&batch) || !bson_iter_recurse(&batch, &item))
-		return false;
-	while (bson_iter_next(&item))
+	if (!BSON_ITER_HOLDS_ARRAY(iter) || !bson_iter_recurse(iter, &element))
 	{
-		bson_iter_t field;
-		bson_iter_t key;
-
-		if (!BSON_ITER_HOLDS_DOCUMENT(&item) || !bson_iter_recurse(&item, &field) ||
-			!bson_iter_find(&field, "name") || !BSON_ITER_HOLDS_UTF8(&field) ||
-			strcmp(bson_iter_utf8(&field, NULL), name) != 0)
-			continue;
-		if (bson_iter_recurse(&item, &key) && bson_iter_find(&key, "key") &&
-			BSON_ITER_HOLDS_DOCUMENT(&key))
-		{
-			const uint8 *data;
-			uint32 len;
-
-			bson_iter_document(&key, &len, &data);
-			return bson_init_static(pattern, data, len);
-		}
+		add_value(values, iter);
+		return;
 	}
-	return false;
-}
-
-/* {field: value of our document, …, _id: {$ne: ours}} */
-static bool
-append_filter(bson_t *command, const bson_t *pattern, const PlinthMongoOp *op)
-{
-	bson_t document;
-	bson_t id;
-	bson_t filter;
-	bson_t other;
-	bson_iter_t field;
-	bson_iter_t ours;
-
-	if (!bson_init_static(&document, op->document.data, op->document.len) ||
-		!bson_init_static(&id, op->id.data, op->id.len) || !bson_iter_init(&field, pattern) ||
-		!bson_iter_init_find(&ours, &id, "_id"))
-		return false;
-	BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
-	while (bson_iter_next(&field))
-	{
-		const char *path = bson_iter_key(&field);
-		bson_iter_t at;
-		bson_iter_t value;
-
-		if (bson_iter_init(&at, &document) && bson_iter_find_descendant(&at, path, &value))
-			bson_append_iter(&filter, path, -1, &value);
-		else
-			BSON_APPEND_NULL(&filter, path);
-	}
-	BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &other);
-	bson_append_iter(&other, "$ne", 3, &ours);
-	bson_append_document_end(&filter, &other);
-	return bson_append_document_end(command, &filter);
+	while (bson_iter_next(&element))
+		add_value(values, &element);
 }
 
 static void
-take_holder(PlinthBson reply, PlinthBson *holder)
+collect_below(Values *values, const bson_iter_t *iter, const char *rest, int depth)
 {
-	bson_t view;
-	bson_iter_t iter;
-	bson_iter_t found;
+	bson_iter_t child;
 
-	if (bson_init_static(&view, reply.data, reply.len) && bson_iter_init(&iter, &view) &&
-		bson_iter_find_descendant(&iter, "cursor.firstBatch.0", &found) &&
-		BSON_ITER_HOLDS_DOCUMENT(&found))
+	if (BSON_ITER_HOLDS_DOCUMENT(iter) && bson_iter_recurse(iter, &child))
+		collect(values, &child, rest, depth + 1);
+	else if (BSON_ITER_HOLDS_ARRAY(iter) && bson_iter_recurse(iter, &child))
 	{
-		PlinthBson document;
-		const uint8 *data;
+		while (bson_iter_next(&child))
+		{
+			bson_iter_t member;
 
-		bson_iter_document(&found, &document.len, &data);
-		document.data = unconstify(uint8 *, data);
-		*holder = plinth_mongo_id_of(document);
+			if (BSON_ITER_HOLDS_DOCUMENT(&child) && bson_iter_recurse(&child, &member))
+				collect(values, &member, rest, depth + 1);
+		}
 	}
 }
 
-static PlinthMongoStatus
-find_holder(PlinthMongoClient *client, const char *collection, const bson_t *pattern,
-			const PlinthMongoOp *op, PlinthBson *holder, PlinthMongoError *error)
+/* Follows a dotted path; one that leads nowhere adds nothing. */
+static void
+collect(Values *values, bson_iter_t *members, const char *path, int depth)
 {
-	bson_t *command = bson_new();
-	PlinthBson reply = {0};
-	PlinthMongoStatus status = PLINTH_MONGO_OTHER;
+	size_t len = strcspn(path, ".");
 
-	BSON_APPEND_UTF8(command, "find", collection);
-	if (append_filter(command, pattern, op))
+	if (depth > PLINTH_BSON_MAX_DEPTH)
+		return;
+	while (bson_iter_next(members))
 	{
-		BSON_APPEND_INT32(command, "limit", 1);
-		BSON_APPEND_BOOL(command, "singleBatch", true);
-		plinth_mongo_add_read_options(command);
-		status = plinth_mongo_run(client, command, &reply, error);
+		if (strlen(bson_iter_key(members)) != len ||
+			strncmp(bson_iter_key(members), path, len) != 0)
+			continue;
+		if (path[len] == '\0')
+			collect_leaf(values, members);
+		else
+			collect_below(values, members, path + len + 1, depth);
+		return;
 	}
-	bson_destroy(command);
-	if (status == PLINTH_MONGO_OK)
-		take_holder(reply, holder);
-	return status;
+}
+
+/* {path: {$in: values of the document}}; what is missing counts as null. */
+static void
+append_condition(bson_t *filter, const char *path, const bson_t *document)
+{
+	bson_t condition;
+	Values values = {0};
+	bson_t list;
+	bson_iter_t members;
+
+	bson_append_document_begin(filter, path, -1, &condition);
+	BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &list);
+	values.list = &list;
+	if (bson_iter_init(&members, document))
+		collect(&values, &members, path, 1);
+	if (values.count == 0)
+		add_value(&values, NULL);
+	bson_append_array_end(&condition, &list);
+	bson_append_document_end(filter, &condition);
+}
+
+/* find: another document with the same values under the index's keys. */
+static bool
+build_find(bson_t *find, const char *collection, const PlinthMongoOp *op, const bson_t *index)
+{
+	bson_iter_t keys;
+	bson_iter_t key;
+	bson_iter_t option;
+	bson_iter_t id;
+	bson_t own;
+	bson_t document;
+	bson_t filter;
+	bson_t condition;
+
+	if (!bson_iter_init_find(&keys, index, "key") || !BSON_ITER_HOLDS_DOCUMENT(&keys) ||
+		!bson_iter_recurse(&keys, &key) ||
+		!bson_init_static(&document, op->document.data, op->document.len) ||
+		!bson_init_static(&own, op->id.data, op->id.len) || !bson_iter_init_find(&id, &own, "_id"))
+		return false;
+
+	BSON_APPEND_UTF8(find, "find", collection);
+	BSON_APPEND_DOCUMENT_BEGIN(find, "filter", &filter);
+	BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &condition);
+	bson_append_iter(&condition, "$ne", 3, &id);
+	bson_append_document_end(&filter, &condition);
+	while (bson_iter_next(&key))
+		append_condition(&filter, bson_iter_key(&key), &document);
+	bson_append_document_end(find, &filter);
+	if (bson_iter_init_find(&option, index, "collation"))
+		bson_append_iter(find, "collation", -1, &option);
+	BSON_APPEND_DOCUMENT_BEGIN(find, "projection", &condition);
+	BSON_APPEND_INT32(&condition, "_id", 1);
+	bson_append_document_end(find, &condition);
+	BSON_APPEND_INT32(find, "limit", 1);
+	BSON_APPEND_BOOL(find, "singleBatch", true);
+	return true;
+}
+
+/* A unique index other than _id's, whose name the message has (or any, when named is false). */
+static bool
+is_candidate(const bson_t *index, const char *message, bool named)
+{
+	bson_iter_t iter;
+	const char *name;
+
+	if (!bson_iter_init_find(&iter, index, "unique") || !bson_iter_as_bool(&iter) ||
+		!bson_iter_init_find(&iter, index, "name") || !BSON_ITER_HOLDS_UTF8(&iter))
+		return false;
+	name = bson_iter_utf8(&iter, NULL);
+	return strcmp(name, "_id_") != 0 && (!named || strstr(message, name) != NULL);
+}
+
+static PlinthMongoStatus
+find_holder(PlinthMongoClient *client, const char *collection, const PlinthMongoOp *op,
+			const MongoDocuments *indexes, bool named, PlinthBson *holder, bool *asked,
+			PlinthMongoError *error)
+{
+	for (int i = 0; i < indexes->count; i++)
+	{
+		MongoDocuments found = {0};
+		bson_t index;
+		bson_t find = BSON_INITIALIZER;
+		PlinthMongoStatus status;
+
+		if (!bson_init_static(&index, indexes->items[i].data, indexes->items[i].len) ||
+			!is_candidate(&index, op->error.message, named) ||
+			!build_find(&find, collection, op, &index))
+		{
+			bson_destroy(&find);
+			continue;
+		}
+		*asked = true;
+		status = plinth_mongo_read_all(client, collection, &find, &found, error);
+		if (status != PLINTH_MONGO_OK)
+			return status;
+		if (found.count > 0)
+		{
+			*holder = plinth_mongo_id_of(found.items[0]);
+			return PLINTH_MONGO_OK;
+		}
+	}
+	return PLINTH_MONGO_OK;
 }
 
 PlinthMongoStatus
 plinth_mongo_conflict_holder(PlinthMongoClient *client, const char *collection,
 							 const PlinthMongoOp *op, PlinthBson *holder, PlinthMongoError *error)
 {
-	char name[256];
-	bson_t *command;
-	bson_t pattern;
-	PlinthBson reply = {0};
-	PlinthMongoStatus status;
+	MongoDocuments indexes = {0};
+	bson_t list = BSON_INITIALIZER;
+	bson_t cursor;
+	bool asked = false;
 	int utf8len;
+	PlinthMongoStatus status;
 
 	holder->data = NULL;
 	holder->len = 0;
-	plinth_mongo_error_clear(error);
-	if (!index_name(op->error.message, name, sizeof(name)))
-	{
-		plinth_mongo_error_set(error, PLINTH_MONGO_OTHER, 0,
-							   "the server does not tell which index is concerned");
-		return PLINTH_MONGO_OTHER;
-	}
 	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
-	command = bson_new();
-	BSON_APPEND_UTF8(command, "listIndexes", collection);
-	plinth_mongo_add_read_options(command);
-	status = plinth_mongo_run(client, command, &reply, error);
-	bson_destroy(command);
+	BSON_APPEND_UTF8(&list, "listIndexes", collection);
+	BSON_APPEND_DOCUMENT_BEGIN(&list, "cursor", &cursor);
+	bson_append_document_end(&list, &cursor);
+	status = plinth_mongo_read_all(client, collection, &list, &indexes, error);
 	if (status != PLINTH_MONGO_OK)
 		return status;
-	if (!find_pattern(reply, name, &pattern))
-	{
-		plinth_mongo_error_set(error, PLINTH_MONGO_OTHER, 0, "index \"%s\" is not in the list",
-							   name);
-		return PLINTH_MONGO_OTHER;
-	}
-	return find_holder(client, collection, &pattern, op, holder, error);
+
+	status = find_holder(client, collection, op, &indexes, true, holder, &asked, error);
+	if (status == PLINTH_MONGO_OK && !asked)
+		status = find_holder(client, collection, op, &indexes, false, holder, &asked, error);
+	return status;
 }

@@ -17,16 +17,12 @@
 #define MAX_IDS 10000
 #define MAX_ID_BYTES 8000000
 
-typedef struct Documents
-{
-	PlinthBson *items;
-	int count;
-	int room;
-} Documents;
-
-/* BSON's classes in MongoDB's sort order, as $type's numbers. */
-static const int32 class_types[][5] = {
-	{-1}, {6, 10}, {16, 18, 1, 19}, {2, 14}, {3}, {5}, {7}, {8}, {9}, {17}, {127}};
+/*
+ * BSON's classes in MongoDB's sort order, as $type's numbers.  Deprecated
+ * types are in none: no row's _id is of one, and not every server knows them.
+ */
+static const int32 class_types[][4] = {{-1}, {10}, {16, 18, 1, 19}, {2}, {3}, {5}, {7}, {8}, {9},
+									   {17}, {127}};
 
 static int
 class_of(bson_type_t type)
@@ -45,7 +41,7 @@ class_of(bson_type_t type)
 }
 
 static void
-add_document(Documents *documents, const uint8 *data, uint32 len)
+add_document(MongoDocuments *documents, const uint8 *data, uint32 len)
 {
 	PlinthBson *item;
 
@@ -65,7 +61,7 @@ add_document(Documents *documents, const uint8 *data, uint32 len)
 
 /* Takes a find's or getMore's batch; *cursor_id is 0 when there is no more. */
 static bool
-take_batch(PlinthBson reply, Documents *documents, int64 *cursor_id)
+take_batch(PlinthBson reply, MongoDocuments *documents, int64 *cursor_id)
 {
 	bson_t view;
 	bson_iter_t iter;
@@ -103,10 +99,10 @@ take_batch(PlinthBson reply, Documents *documents, int64 *cursor_id)
 	return found;
 }
 
-/* Runs a find (which it destroys) and reads all of its result. */
-static PlinthMongoStatus
-read_all(PlinthMongoClient *client, const char *collection, bson_t *find, Documents *documents,
-		 PlinthMongoError *error)
+/* Runs a find or its like (which it destroys) and reads all of its result. */
+PlinthMongoStatus
+plinth_mongo_read_all(PlinthMongoClient *client, const char *collection, bson_t *find,
+					  MongoDocuments *documents, PlinthMongoError *error)
 {
 	PlinthMongoStatus status;
 	int64 cursor_id = 0;
@@ -227,7 +223,7 @@ plinth_mongo_scan(PlinthMongoClient *client, const char *collection, PlinthBson 
 				  bool ids_only, int limit, PlinthBson **items, int *nitems,
 				  PlinthMongoError *error)
 {
-	Documents documents = {0};
+	MongoDocuments documents = {0};
 	bson_t view;
 	bson_iter_t iter;
 	bson_t find;
@@ -246,7 +242,7 @@ plinth_mongo_scan(PlinthMongoClient *client, const char *collection, PlinthBson 
 	if (has_after)
 		append_after(&find, &iter);
 	append_order_and_limit(&find, ids_only, limit);
-	status = read_all(client, collection, &find, &documents, error);
+	status = plinth_mongo_read_all(client, collection, &find, &documents, error);
 
 	if (status == PLINTH_MONGO_OK && has_after && documents.count < limit &&
 		class_of(bson_iter_type(&iter)) < lengthof(class_types) - 1 &&
@@ -256,7 +252,7 @@ plinth_mongo_scan(PlinthMongoClient *client, const char *collection, PlinthBson 
 		BSON_APPEND_UTF8(&find, "find", collection);
 		append_classes_after(&find, class_of(bson_iter_type(&iter)));
 		append_order_and_limit(&find, ids_only, limit - documents.count);
-		status = read_all(client, collection, &find, &documents, error);
+		status = plinth_mongo_read_all(client, collection, &find, &documents, error);
 	}
 	*items = documents.items;
 	*nitems = documents.count;
@@ -300,7 +296,7 @@ PlinthMongoStatus
 plinth_mongo_find(PlinthMongoClient *client, const char *collection, const PlinthBson *ids,
 				  int nids, PlinthBson **items, int *nitems, PlinthMongoError *error)
 {
-	Documents documents = {0};
+	MongoDocuments documents = {0};
 	PlinthMongoStatus status = PLINTH_MONGO_OK;
 	int utf8len;
 
@@ -312,7 +308,7 @@ plinth_mongo_find(PlinthMongoClient *client, const char *collection, const Plint
 
 		BSON_APPEND_UTF8(&find, "find", collection);
 		done += append_in(&find, ids, done, nids);
-		status = read_all(client, collection, &find, &documents, error);
+		status = plinth_mongo_read_all(client, collection, &find, &documents, error);
 	}
 	*items = documents.items;
 	*nitems = documents.count;
