@@ -139,6 +139,12 @@ build_find(bson_t *find, const char *collection, const PlinthMongoOp *op, const 
 	bson_append_document_end(&filter, &condition);
 	while (bson_iter_next(&key))
 		append_condition(&filter, bson_iter_key(&key), &document);
+	if (bson_iter_init_find(&option, index, "partialFilterExpression"))
+	{
+		BSON_APPEND_ARRAY_BEGIN(&filter, "$and", &condition);
+		bson_append_iter(&condition, "0", 1, &option);
+		bson_append_array_end(&filter, &condition);
+	}
 	bson_append_document_end(find, &filter);
 	if (bson_iter_init_find(&option, index, "collation"))
 		bson_append_iter(find, "collation", -1, &option);
