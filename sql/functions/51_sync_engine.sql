@@ -114,6 +114,14 @@ DECLARE
     now_shape  text;
     moved      boolean := false;
 BEGIN
+    -- Nearly always nothing has changed, and then nothing is locked or written.
+    IF EXISTS (SELECT FROM plinth.sync_mappings AS t JOIN plinth.sync_states AS u ON u.mapping_id = t.id
+                WHERE t.id = _sync_settle.mapping_id AND u.key_attnums IS NOT NULL
+                  AND (u.shape, u.leaves, u.columns_seen) IS NOT DISTINCT FROM
+                      (plinth._sync_shape(t.id), plinth._sync_leaves(t.relation), plinth._sync_columns(t.relation)))
+    THEN
+        RETURN false;
+    END IF;
     SELECT * INTO m FROM plinth.sync_mappings AS t WHERE t.id = _sync_settle.mapping_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN false;

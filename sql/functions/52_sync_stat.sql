@@ -20,7 +20,8 @@ CREATE OR REPLACE VIEW plinth.stat_sync WITH (security_invoker = true) AS
 SELECT m.name, m.relation, m.server_name, m.collection,
        CASE WHEN s.blocked IS NOT NULL THEN 'blocked' WHEN m.paused THEN 'paused'
             ELSE coalesce(t.state, 'starting') END AS state,
-       s.blocked AS reason, s.blocked_hint AS hint,
+       coalesce(s.blocked, CASE WHEN t.state = 'blocked' THEN t.last_error END) AS reason,
+       s.blocked_hint AS hint,
        t.lag_bytes, t.lag_ms, t.delivered_lsn,
        coalesce(t.documents_replaced, 0) AS documents_replaced,
        coalesce(t.documents_deleted, 0) AS documents_deleted,

@@ -291,7 +291,6 @@ plinth_sync_connect(PlinthLane *lane)
 	}
 	lane->connected = true;
 	lane->connections = plinth_mongo_connections(lane->client);
-	lane->failures = 0;
 	lane->retry_at = 0;
 	return true;
 }

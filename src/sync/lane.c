@@ -123,7 +123,7 @@ relation_moved(Datum arg, Oid relid)
 		PlinthLaneMapping *mapping = lfirst(lc);
 
 		if (mapping->def != NULL && (relid == InvalidOid || relid == mapping->def->relation))
-			the_lane->shapes_stale = true;
+			the_lane->shapes_stale = mapping->shape_stale = true;
 	}
 }
 
@@ -240,6 +240,9 @@ write_round(PlinthLane *lane)
 		if (lane->client != NULL && mapping->verified_fence && plinth_sync_lane_ready(mapping))
 			did |= plinth_sync_task_step(lane, mapping);
 	}
+	/* Only now is an outage over: a server may answer a ping and nothing else. */
+	if (lane->client != NULL)
+		lane->failures = 0;
 	return did;
 }
 
@@ -352,12 +355,7 @@ plinth_sync_lane_main(int instance)
 		MemoryContextSwitchTo(work);
 		turn(lane, &did);
 	}
-	/* What MongoDB has acknowledged need not be sent again. */
-	if (lane->client != NULL && !lane->gone)
-	{
-		plinth_sync_checkpoint(lane);
-		plinth_sync_report_publish(lane);
-	}
+	/* What was acknowledged since the last fence is sent again at the next start. */
 	if (lane->client != NULL)
 		plinth_mongo_close(lane->client);
 }
@@ -369,6 +367,8 @@ plinth_sync_lane_wanted(void)
 	bool used[PLINTH_SYNC_MAX_LANES] = {0};
 	int wanted = 0;
 
+	if (!plinth_worker_is_adopted())
+		return 0;
 	SPI_connect();
 	if (SPI_execute("SELECT DISTINCT server_name::text, owner::oid FROM plinth.sync_mappings", true,
 					0) != SPI_OK_SELECT)

@@ -72,8 +72,6 @@ plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	mapping->failures = 0;
 	mapping->retry_at = 0;
-	lane->failures = 0;
-	lane->retry_at = 0;
 }
 
 void
@@ -166,7 +164,7 @@ owes_elsewhere(PlinthLaneMapping *mapping)
 	if (mapping->def->paused)
 		return false; /* somebody wants it so */
 	if (mapping->def->blocked != NULL || mapping->def->problem != NULL || mapping->stored_owed ||
-		!mapping->def->prepared)
+		!mapping->def->prepared || mapping->sweep_lsn != InvalidXLogRecPtr)
 		return true;
 	foreach (lc, mapping->tasks)
 	{
@@ -193,6 +191,8 @@ plinth_sync_report_publish(PlinthLane *lane)
 
 		if (all != InvalidXLogRecPtr)
 			durable = Min(durable, all);
+		if (mapping->sweep_lsn != InvalidXLogRecPtr)
+			durable = Min(durable, mapping->sweep_lsn);
 		if (owed != InvalidXLogRecPtr && !mapping->def->paused)
 			delivered = Min(delivered, owed);
 		elsewhere |= owes_elsewhere(mapping);
