@@ -204,7 +204,13 @@ typedef struct PlinthAsOwner
 extern void plinth_base_owner_begin(PlinthAsOwner *state);
 extern void plinth_base_owner_end(PlinthAsOwner *state);
 
-/* Hides the running statement from log and pg_stat_activity: it carries a secret (statement.c). */
+/*
+ * Secrets (statement.c).  A function that takes one is named in _PG_init, by
+ * its name in SQL, so that statements that call it are kept out of the log;
+ * and it hides the running statement, which may not name it, from log and
+ * pg_stat_activity.
+ */
+extern void plinth_base_secret_function(const char *name);
 extern void plinth_base_hide_statement(void);
 extern void plinth_base_statement_init(void);
 

@@ -1,29 +1,45 @@
 /*
  * statement.c
- *		Hides a statement that carries a secret from log and pg_stat_activity.
+ *		Hides statements that carry a secret from log and pg_stat_activity.
  *
- * A statement is known by the address of its text and the time its message
- * came: both are the same from its parse to the line with its duration, and
- * differ in the next.  A hook on the log then drops the STATEMENT and CONTEXT
- * lines of whatever is logged while it runs, and the text and parameters in
- * lines about its duration.
+ * A statement is hidden for either of two reasons.  By its text, when it
+ * names a function that takes a secret: known as soon as there is something
+ * to log, so that lines before and after the run (log_statement, durations,
+ * parameters) are covered.  Or because such a function ran in it, whatever
+ * the text: known by the address of the text and the time its message came,
+ * which are the same to the line with its duration and differ in the next.
  *
- * What a function cannot hide: what was written before it ran
- * (log_statement, pg_stat_activity until then), and what other extensions
- * collect.  docs/security.md says so.
+ * The hook on the log then drops the STATEMENT and CONTEXT lines, and cuts
+ * text and parameters from lines that show the statement itself.
+ *
+ * What cannot be hidden is in docs/security.md.
  */
 #include "postgres.h"
+
+#include <ctype.h>
 
 #include "base/base.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 
 #define HIDDEN_TEXT "<hidden by plinth>"
+#define MAX_FUNCTIONS 64
+
+static const char *functions[MAX_FUNCTIONS];
+static int nfunctions = 0;
 
 static const char *hidden_statement = NULL;
 static TimestampTz hidden_at = 0;
 
 static emit_log_hook_type prev_emit_log_hook = NULL;
+
+void
+plinth_base_secret_function(const char *name)
+{
+	if (nfunctions >= MAX_FUNCTIONS)
+		elog(FATAL, "too many functions that take a secret");
+	functions[nfunctions++] = name;
+}
 
 void
 plinth_base_hide_statement(void)
@@ -38,22 +54,73 @@ plinth_base_hide_statement(void)
 	}
 }
 
+static bool
+is_word_char(char c)
+{
+	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
+}
+
+static bool
+names_function(const char *text, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *p = text; *p != '\0'; p++)
+	{
+		if (pg_strncasecmp(p, name, len) == 0 && (p == text || !is_word_char(p[-1])) &&
+			!is_word_char(p[len]))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_hidden(void)
+{
+	if (debug_query_string == NULL)
+		return false;
+	if (hidden_statement == debug_query_string && hidden_at == GetCurrentStatementStartTimestamp())
+		return true;
+	for (int i = 0; i < nfunctions; i++)
+	{
+		if (names_function(debug_query_string, functions[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool
+starts_with(const char *text, const char *start)
+{
+	return strncmp(text, start, strlen(start)) == 0;
+}
+
 static void
 hide_in_log(ErrorData *edata)
 {
-	if (hidden_statement != NULL && hidden_statement == debug_query_string &&
-		hidden_at == GetCurrentStatementStartTimestamp())
+	if (is_hidden())
 	{
+		char *cut = NULL;
+
 		edata->hide_stmt = true;
 		edata->hide_ctx = true;
-		if (edata->message_id != NULL && edata->message != NULL &&
-			strncmp(edata->message_id, "duration: ", strlen("duration: ")) == 0)
+		if (edata->message != NULL && edata->message_id != NULL)
 		{
-			/* "duration: 1.234 ms  statement: ..."; the time has no letter but its unit's */
-			char *end = strstr(edata->message, " ms");
+			/* "duration: 1.234 ms  statement: ...", "statement: ...", "execute <unnamed>: ..." */
+			bool duration = starts_with(edata->message_id, "duration: ");
 
-			if (end != NULL)
-				end[strlen(" ms")] = '\0';
+			if (duration)
+				cut = strstr(edata->message, " ms");
+			if (cut == NULL && (duration || starts_with(edata->message_id, "statement: ") ||
+								strcmp(edata->message_id, "%s %s%s%s: %s") == 0))
+				cut = strchr(edata->message, ':');
+		}
+		if (cut != NULL)
+			cut[*cut == ':' ? 1 : strlen(" ms")] = '\0';
+
+		/* Parameters, or a tree of the query. */
+		if (edata->elevel == LOG)
+		{
 			edata->detail = NULL;
 			edata->detail_log = NULL;
 		}

@@ -56,4 +56,6 @@ plinth_crypto_init(void)
 		ereport(FATAL, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not initialize libsodium")));
 	plinth_crypto_root_key_load();
 	plinth_crypto_password_init();
+	plinth_base_secret_function("secret_hash");
+	plinth_base_secret_function("secret_verify");
 }

@@ -185,4 +185,5 @@ plinth_identity_authenticate(text *identifier, text *password)
 void
 plinth_identity_init(void)
 {
+	plinth_base_secret_function("sign_up");
 }

@@ -87,4 +87,7 @@ plinth_session_context_begin(PG_FUNCTION_ARGS)
 void
 plinth_session_init(void)
 {
+	plinth_base_secret_function("sign_in");
+	plinth_base_secret_function("session_verify");
+	plinth_base_secret_function("context_begin");
 }

@@ -1,0 +1,150 @@
+# The root key, the bound on hashing, and what must stay out of the log.
+use strict;
+use warnings;
+
+use PlinthTest qw(psql_ok psql_fails_like wait_until);
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $cheap = "plinth.argon2_memory = '8MB'\nplinth.argon2_ops = 1\n";
+my $node = PlinthTest::node('main', conf => <<"CONF");
+$cheap
+plinth.password_max_concurrent = 1
+log_min_duration_statement = 0
+log_statement = all
+log_duration = on
+debug_print_parse = on
+debug_print_plan = on
+log_error_verbosity = verbose
+log_parameter_max_length_on_error = -1
+CONF
+
+sub log_since { return slurp_file($node->logfile, $_[0]); }
+sub offset { return -s $node->logfile; }
+
+# ---- the log, and pg_stat_activity ----------------------------------------------
+my $start = offset();
+my $hash = $node->safe_psql('postgres', "SELECT plinth.secret_hash('Secr3t')");
+$node->safe_psql('postgres', "SELECT status FROM plinth.sign_up('a\@test.test', 'Secr3t password')");
+my $token = $node->safe_psql('postgres', "SELECT token FROM plinth.sign_in('a\@test.test', 'Secr3t password')");
+my ($secret_part) = $token =~ /^pls_(.*)$/;
+foreach my $sql (
+	"SELECT plinth.secret_verify('Secr3t', '$hash')",
+	"SELECT plinth.secret_verify('Secr3t', '\$argon2id\$v=19\$m=9999999,t=1,p=1\$')",
+	"SELECT plinth.secret_verify('Secr3t', 'x'), 1 / 0",
+	"SELECT plinth.sign_up('a\@test.test', 'Secr3t password')",
+	"SELECT plinth.sign_up('', 'Secr3t password')",
+	"SELECT plinth.sign_in('a\@test.test', 'Secr3t wrong')",
+	"SELECT plinth.sign_in('b\@test.test', 'Secr3t unknown')",
+	"SELECT * FROM plinth.session_verify('$token')",
+	"BEGIN; SELECT plinth.context_begin('$token'); COMMIT",
+	"SELECT plinth.context_begin('${token}x')",
+	"DO \$\$ BEGIN EXECUTE 'SELECT plinth.secret_verify(''Secr3t'', ''x''), 1 / (random() * 0)::int'; END \$\$")
+{
+	$node->psql('postgres', $sql);
+}
+$node->safe_psql('postgres', "SELECT 'a mark for the log'");
+my $log = log_since($start);
+like($log, qr/a mark for the log/, 'ordinary statements are logged');
+like($log, qr/division by zero/, 'errors are logged');
+like($log, qr/LOG: +00000: duration: [0-9.]+ ms$/m, 'durations are logged');
+unlike($log, qr/Secr3t/, 'no secret in the log');
+unlike($log, qr/\Q$secret_part\E/, 'no token in the log');
+
+# By the extended protocol: parameters.
+foreach my $mode (qw(extended prepared))
+{
+	$start = offset();
+	my $script = $node->basedir . "/$mode.sql";
+	append_to_file($script, <<'SQL');
+SELECT plinth.secret_verify((:secret)::text, 'x');
+SELECT :other AS visible;
+SELECT "plinth"."secret_verify"((:secret)::text, '$argon2id$v=19$m=9999999,t=1,p=1$');
+SQL
+	$node->command_checks_all([ 'pgbench', '-n', '-t', '1', '-M', $mode, '-D', 'secret=123456789', '-D', 'other=987654321', '-f', $script, 'postgres' ],
+		2, [], [qr/costs m=9999999/], "$mode statements with parameters");
+	$log = log_since($start);
+	like($log, qr/parameters: \$1 = '987654321'/, "$mode: parameters of other statements are logged");
+	unlike($log, qr/123456789/, "$mode: those of ours are not");
+	unlike($log, qr/secret_verify/, "$mode: nor are the statements");
+}
+
+my $session = $node->background_psql('postgres');
+my $pid = $session->query('SELECT pg_backend_pid()');
+$session->query("SELECT plinth.secret_verify('Secr3t', 'x')");
+is($node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE pid = $pid"), '<hidden by plinth>', 'pg_stat_activity does not show it');
+$session->query('SELECT 42');
+like($node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE pid = $pid"), qr/^SELECT 42/, 'but the next statement');
+$start = offset();
+$session->query('SELECT 43');
+like(log_since($start), qr/SELECT 43/, 'which is logged');
+$session->quit;
+
+# ---- the bound on concurrent hashes ----------------------------------------------
+# One place, and a hash that takes some seconds in it.
+my $slow = '$argon2id$v=19$m=262144,t=60,p=1$CGR1N1LNI6hbrE9B8Hjrww$JMk3uR9/jaeci4uDtE0BmLj8upc8GqbW7Dibg0sN+5M';
+my $holder = $node->background_psql('postgres', on_error_die => 0);
+my $holder_pid = $holder->query('SELECT pg_backend_pid()');
+my $waiter = $node->background_psql('postgres', on_error_die => 0, on_error_stop => 0);
+my $waiter_pid = $waiter->query('SELECT pg_backend_pid()');
+$holder->query_until(qr/started/, "\\echo started\nSELECT plinth.secret_verify('x', '$slow');\n");
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state = 'active' AND query = '<hidden by plinth>' FROM pg_stat_activity WHERE pid = $holder_pid") eq 't' }),
+	'a slow hash runs');
+$waiter->query_until(qr/started/, "\\echo started\nSELECT plinth.secret_verify('x', '$hash');\n");
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $waiter_pid") eq 'Extension' }),
+	'another one waits');
+is($node->safe_psql('postgres', "SELECT pg_cancel_backend($waiter_pid)"), 't', 'it is cancelled');
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $waiter_pid") =~ /^idle/ }), 'and stops waiting');
+is($node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid"), 'active', 'while the first still runs');
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid") eq 'idle' }, 120), 'which ends');
+is($node->safe_psql('postgres', "SET statement_timeout = '20s'; SELECT plinth.secret_verify('Secr3t', '$hash')"), 't', 'the place is free again');
+eval { $_->quit } foreach ($holder, $waiter);
+
+# ---- the root key --------------------------------------------------------------------
+my $key = $node->basedir . '/root.key';
+sub write_key
+{
+	my ($content, $mode) = @_;
+	unlink $key;
+	append_to_file($key, $content);
+	chmod $mode, $key;
+	return;
+}
+sub start_fails_like
+{
+	my ($pattern, $name) = @_;
+	my $offset = offset();
+	$node->stop('fast');
+	is($node->start(fail_ok => 1), 0, "$name: does not start");
+	like(log_since($offset), $pattern, "$name: says why");
+	return;
+}
+$node->append_conf('postgresql.conf', "plinth.root_key_file = '$key'");
+start_fails_like(qr/could not open root key file.*HINT:.*openssl rand -hex 32/s, 'a file that does not exist');
+write_key('x' x 31, 0600);
+start_fails_like(qr/root key file .* is too short/, '31 bytes');
+write_key('0123456789abcdef' x 2, 0600);
+start_fails_like(qr/root key file .* is too short/, '128 bits in hexadecimal');
+write_key('x' x 5000, 0600);
+start_fails_like(qr/has more than 4096 bytes/, 'a file too large');
+write_key('0123456789abcdef' x 4, 0640);
+start_fails_like(qr/can be read by others/, 'a file that the group can read');
+write_key('0123456789abcdef' x 4, 0604);
+start_fails_like(qr/can be read by others/, 'a file that all can read');
+unlink $key;
+mkdir $key;
+start_fails_like(qr/is not a regular file|could not open/, 'a directory');
+rmdir $key;
+write_key(('0123456789abcdef' x 4) . "\n", 0600);
+is($node->start(fail_ok => 1), 1, 'a good file');
+is($node->safe_psql('postgres', 'SHOW plinth.root_key_file'), $key, 'which a superuser sees named');
+psql_fails_like($node, 'postgres', 'SET ROLE authenticated; SHOW plinth.root_key_file', qr/superuser|permission denied/, 'and others do not');
+unlink $key;
+$start = offset();
+my $victim = $node->background_psql('postgres', on_error_die => 0);
+my $victim_pid = $victim->query('SELECT pg_backend_pid()');
+kill 'KILL', $victim_pid;
+ok(wait_until(sub { log_since($start) =~ /database system is ready to accept connections/ }), 'a crash needs no file: the postmaster has the key');
+eval { $victim->quit };
+
+done_testing();
