@@ -10,7 +10,9 @@ Who acts, and from where, is taken from the request context and cannot be given.
 Errors: PT400 for an argument outside these bounds, 25006 in a read-only transaction.';
 
 CREATE OR REPLACE FUNCTION plinth._audit_partition_create(month timestamptz) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    -- What the caller's session has for these is not for our tables.
+    SET timezone = 'UTC' SET datestyle = 'ISO' SET default_tablespace = '' SET default_table_access_method = 'heap' AS $$
 DECLARE
     partition text := 'audit_entries_' || to_char(month, 'YYYY_MM');
 BEGIN
