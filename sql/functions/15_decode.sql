@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION plinth._decode_shared(
     OUT pid integer, OUT decoded pg_lsn, OUT confirmed pg_lsn, OUT slot_generation bigint)
 LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_decode_shared';
 REVOKE ALL ON FUNCTION plinth._decode_shared() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION plinth._decode_shared() TO plinth_owner, plinth_admin;
+GRANT EXECUTE ON FUNCTION plinth._decode_shared() TO plinth_owner, plinth_admin, pg_monitor;
 COMMENT ON FUNCTION plinth._decode_shared() IS
 'What the decoder of this database published in shared memory; NULL for what it has not.';
 

@@ -87,7 +87,7 @@ END
 $$;
 
 GRANT anon, authenticated TO authenticator;
-GRANT USAGE ON SCHEMA plinth TO plinth_owner, anon, authenticated, authenticator, plinth_admin;
+GRANT USAGE ON SCHEMA plinth TO plinth_owner, anon, authenticated, authenticator, plinth_admin, pg_monitor;
 
 -- Here, not among the functions: columns of the next files have it as their default.
 CREATE FUNCTION plinth.uuid_v7() RETURNS uuid

@@ -57,6 +57,11 @@ want();
 ok(streaming(), 'sync_table brings a slot, and a decoder on it');
 is(sql("SELECT plugin || ' ' || temporary || ' ' || two_phase FROM pg_replication_slots"), 'plinth false false', 'its kind');
 my $first = generation();
+is(sql("SET ROLE pg_monitor; SELECT slot_name FROM plinth.stat_decode"), $slot, 'pg_monitor sees it in stat_decode');
+PlinthTest::psql_fails_like($node, 'postgres', "SET ROLE authenticated; SELECT * FROM plinth.stat_decode",
+	qr/permission denied/, 'a user of the application does not');
+PlinthTest::psql_fails_like($node, 'postgres', "SET ROLE plinth_admin; SELECT plinth._decode_request_slot()",
+	qr/permission denied/, 'nor does an administrator ask for a slot but by resync and adopt');
 cmp_ok($first, '>', 1_600_000_000_000, 'its generation follows the clock');
 
 #
