@@ -170,6 +170,7 @@ compare_ids(PlinthVerify *verify, PlinthBson *documents, int ndocuments)
 	int nkeys = 0;
 	int n = 0;
 
+	plinth_sync_verify_begin(verify);
 	for (int i = 0; i < ndocuments; i++)
 	{
 		if (key_of_id(verify, documents[i], &keys[nkeys]))
@@ -178,11 +179,8 @@ compare_ids(PlinthVerify *verify, PlinthBson *documents, int ndocuments)
 			candidates[n++].id = plinth_mongo_id_of(documents[i]);
 	}
 	if (nkeys > 0)
-	{
-		plinth_sync_verify_begin(verify);
 		plinth_sync_read_absent(verify->mapping, keys, nkeys, absent);
-		plinth_sync_verify_end(verify);
-	}
+	plinth_sync_verify_end(verify);
 	for (int k = 0; k < nkeys; k++)
 	{
 		if (!absent[k])

@@ -180,7 +180,6 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 {
 	XLogRecPtr lsn = plinth_compat_log_message("plinth verify", "", 0, false, true);
 
-	plinth_worker_wake(MyDatabaseId, "decoder", -1);
 	for (;;)
 	{
 		PlinthSyncStat stat;
@@ -192,6 +191,9 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 		plinth_sync_verify_end(verify);
 		if (!owed && plinth_sync_stat_get(verify->id, &stat) && stat.lag_lsn >= lsn)
 			return;
+		/* Idle, they would look only once in a while. */
+		plinth_worker_wake(MyDatabaseId, "decoder", -1);
+		plinth_worker_wake(MyDatabaseId, "lane", -1);
 		(void) plinth_worker_wait(POLL_MS);
 	}
 }
