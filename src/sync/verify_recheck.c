@@ -246,7 +246,8 @@ report(PlinthVerify *verify, const PlinthVerifyCandidate *candidate)
 			return;
 		fields[1] = "extra";
 	}
-	else if (candidate->document.kind == PLINTH_VERIFY_NONE)
+	else if (candidate->row.kind == PLINTH_VERIFY_DOCUMENT &&
+			 candidate->document.kind == PLINTH_VERIFY_NONE)
 		fields[1] = "missing";
 	else
 		fields[1] = "different";
