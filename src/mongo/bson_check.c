@@ -38,11 +38,14 @@ check_value(bson_iter_t *iter, int left)
 			bson_iter_array(iter, &len, &data);
 			return check_document(data, len, left - 1);
 		case BSON_TYPE_CODEWSCOPE:
-			text = bson_iter_codewscope(iter, &len, NULL, NULL);
+		{
+			uint32_t scope_len;
+
+			text = bson_iter_codewscope(iter, &len, &scope_len, &data);
 			if (text == NULL || !check_utf8(text, len))
 				return PLINTH_BSON_CORRUPT;
-			text = bson_iter_codewscope(iter, NULL, &len, &data);
-			return check_document(data, len, left - 1);
+			return check_document(data, scope_len, left - 1);
+		}
 		case BSON_TYPE_UTF8:
 			text = bson_iter_utf8(iter, &len);
 			break;

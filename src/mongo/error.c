@@ -195,6 +195,7 @@ plinth_mongo_error_from_driver(PlinthMongoClient *client, PlinthMongoError *erro
 							   const bson_error_t *from)
 {
 	PlinthMongoStatus status;
+	const char *reason = from->message;
 
 	if (client->cancelled)
 	{
@@ -215,8 +216,11 @@ plinth_mongo_error_from_driver(PlinthMongoClient *client, PlinthMongoError *erro
 				*error = client->connect_error;
 				return error->status;
 			}
-			status = PLINTH_MONGO_UNREACHABLE;
-			break;
+			/* "No suitable servers found (…): [reason]. Topology type: …" */
+			reason = strstr(reason, ": [") == NULL ? reason : strstr(reason, ": [") + 2;
+			plinth_mongo_error_set(error, PLINTH_MONGO_UNREACHABLE, (int) from->code,
+								   "no usable server: %s", reason);
+			return PLINTH_MONGO_UNREACHABLE;
 		case MONGOC_ERROR_CLIENT:
 			status = from->code == MONGOC_ERROR_CLIENT_AUTHENTICATE ||
 							 from->code == MONGOC_ERROR_CLIENT_GETNONCE

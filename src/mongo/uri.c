@@ -179,6 +179,54 @@ check_text(const char *text, PlinthMongoError *error, const char **hint)
 	return true;
 }
 
+/* name, name:port, [address], [address]:port or a socket's path in %2F form. */
+static bool
+is_host(const char *host)
+{
+	const char *set = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_%";
+	size_t len;
+
+	if (*host == '[')
+	{
+		len = strspn(host + 1, "0123456789abcdefABCDEF:.");
+		if (len == 0 || host[len + 1] != ']')
+			return false;
+		host += len + 2;
+	}
+	else
+	{
+		len = strspn(host, set);
+		if (len == 0 || len > 253)
+			return false;
+		host += len;
+	}
+	if (*host == '\0')
+		return true;
+	if (*host++ != ':')
+		return false;
+	len = strspn(host, "0123456789");
+	return len > 0 && len <= 5 && host[len] == '\0' && atoi(host) > 0 && atoi(host) <= 65535;
+}
+
+static bool
+check_hosts(const MongoUri *uri, PlinthMongoError *error, const char **hint)
+{
+	char *copy = bson_strdup(uri->hosts);
+	char *rest = copy;
+	char *host;
+	bool good = true;
+
+	while (good && (host = strsep(&rest, ",")) != NULL)
+		good = is_host(host);
+	bson_free(copy);
+	if (!good)
+		return refuse(error, hint, "host in uri is not a name or address with an optional port",
+					  NULL);
+	if (uri->srv && strpbrk(uri->hosts, ",:%[") != NULL)
+		return refuse(error, hint, "uri with mongodb+srv:// takes one name and no port", NULL);
+	return true;
+}
+
 bool
 plinth_mongo_uri_parse(const char *text, MongoUri *uri, PlinthMongoError *error, const char **hint)
 {
@@ -212,7 +260,8 @@ plinth_mongo_uri_parse(const char *text, MongoUri *uri, PlinthMongoError *error,
 		plinth_mongo_uri_free(uri);
 		return refuse(error, hint, "uri names no host", NULL);
 	}
-	if (!parse_query(*text == '?' ? text + 1 : text, uri, error, hint) ||
+	if (!check_hosts(uri, error, hint) ||
+		!parse_query(*text == '?' ? text + 1 : text, uri, error, hint) ||
 		!driver_accepts(uri, error, hint))
 	{
 		plinth_mongo_uri_free(uri);
