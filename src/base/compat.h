@@ -22,6 +22,11 @@
 #include "varatt.h"
 #endif
 
+/* 18 writes it before the declaration, and has no other. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* The local transaction id: another in each top-level transaction of a backend. */
 static inline LocalTransactionId
 plinth_compat_lxid(void)

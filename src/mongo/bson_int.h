@@ -14,6 +14,7 @@
 #include <bson/bson.h>
 
 #include "fmgr.h"
+#include "base/compat.h"
 #include "mongo/mongo.h"
 #include "mongo/bson_check.h"
 
@@ -59,7 +60,7 @@ struct MongoEncoder
 };
 
 /* bson_util.c */
-extern void plinth_mongo_too_large(void) pg_attribute_noreturn();
+extern pg_noreturn void plinth_mongo_too_large(void);
 extern void plinth_mongo_check_depth(int depth);
 extern void plinth_mongo_check_size(const bson_t *bson);
 extern char *plinth_mongo_to_utf8(const char *text, int len, int *utf8len);

@@ -25,16 +25,16 @@
 
 #include "sync/sync_int.h"
 
-typedef struct Block
+typedef struct BlockWrite
 {
 	const char *reason;
 	const char *hint;
-} Block;
+} BlockWrite;
 
 static void
 do_block(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
-	Block *block = arg;
+	BlockWrite *block = arg;
 
 	plinth_sync_store_block(mapping, block->reason, block->hint);
 }
@@ -42,7 +42,7 @@ do_block(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 static void
 block(PlinthLane *lane, PlinthLaneMapping *mapping, const char *reason, const char *hint)
 {
-	Block what = {reason, hint};
+	BlockWrite what = {reason, hint};
 
 	ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					  errmsg("sync of \"%s\" is blocked: %s", mapping->def->name, reason),
