@@ -110,11 +110,11 @@ SELECT set_config('plinth.context', 'x', true);
 UPDATE pg_settings SET setting = 'x' WHERE name = 'plinth.context';
 ALTER ROLE context_login SET plinth.context = 'x';
 \set VERBOSITY sqlstate
+SET "Plinth.Context" = 'x';
 SHOW plinth.context;
 SELECT current_setting('plinth.context', true);
 \set VERBOSITY terse
 SELECT count(*) FROM pg_settings WHERE name = 'plinth.context';
-SET "Plinth.Context" = 'x';
 SET plinth.user_id = 'x';
 BEGIN;
 SELECT set_config('request.jwt.claims', json_build_object('sub', :'ben', 'role', 'authenticated')::text, true) IS NOT NULL AS set;
