@@ -3,11 +3,16 @@
  *		Two rows that meet in a unique index of the collection.
  *
  * Rows that swapped a unique value, or passed it on, are a valid state here
- * that cannot be reached there one document at a time.  So the holder of the
- * value makes way: it is marked (and that is durable) before its document is
- * deleted, ours is written, and the holder is written again like any key that
- * is owed.  Where the holder is not ours, or the value is still taken then,
- * the error stays and the key becomes a dead letter.
+ * that cannot be reached there one document at a time.  So a holder of the
+ * value whose document is out of date makes way: it is marked (and that is
+ * durable) before its document is deleted, ours is written, and the holder is
+ * written again like any key that is owed.
+ *
+ * Where the holder's document is what its row is now, two rows really have the
+ * value; where the holder is not ours, there is nothing to wait for either.
+ * Then the error stays and the key becomes a dead letter.  Since only a
+ * document that is out of date ever makes way, two rows cannot displace each
+ * other for ever.
  */
 #include "postgres.h"
 
@@ -18,8 +23,10 @@
 typedef struct Holder
 {
 	PlinthBson id;
+	PlinthSyncKey key;
 	char *literal;
 	bool ours;
+	PlinthSyncBatch *batch;
 } Holder;
 
 static void
@@ -31,6 +38,42 @@ mark_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	holder->ours = !foreign[0];
 	if (holder->ours)
 		plinth_sync_store_keys(mapping, &holder->literal, 1, 0);
+}
+
+static void
+read_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Holder *holder = arg;
+
+	plinth_sync_read_keys(mapping->def, &holder->key, 1, holder->batch);
+}
+
+/* Is the holder's document what its row is now? */
+static bool
+is_up_to_date(PlinthLane *lane, PlinthLaneMapping *mapping, Holder *holder)
+{
+	MemoryContext context = CurrentMemoryContext;
+	PlinthBson *documents;
+	int ndocuments;
+	PlinthMongoError ignored;
+
+	holder->batch = plinth_sync_batch_create(context);
+	if (!plinth_sync_lane_run(lane, mapping, read_holder, holder))
+		return true; /* cannot tell: it stays */
+	MemoryContextSwitchTo(context);
+	if (plinth_mongo_find(lane->client, mapping->def->collection, &holder->id, 1, &documents,
+						  &ndocuments, &ignored) != PLINTH_MONGO_OK ||
+		ndocuments != 1)
+		return false;
+	for (int i = 0; i < holder->batch->nops; i++)
+	{
+		PlinthMongoOp *op = &holder->batch->ops[i].op;
+
+		if (op->kind == PLINTH_MONGO_REPLACE && op->document.len == documents[0].len &&
+			memcmp(op->document.data, documents[0].data, op->document.len) == 0)
+			return true;
+	}
+	return false;
 }
 
 static bool
@@ -71,8 +114,11 @@ plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, Plinth
 				appendStringInfoString(&key, texts[i]);
 				appendStringInfoChar(&key, '\0');
 			}
+			holder.key.key = key.data;
+			holder.key.keylen = key.len;
 			holder.literal = plinth_sync_key_literal(mapping->def->nkeys, key.data, key.len);
-			if (!plinth_sync_lane_run(lane, mapping, mark_holder, &holder) || !holder.ours)
+			if (is_up_to_date(lane, mapping, &holder) ||
+				!plinth_sync_lane_run(lane, mapping, mark_holder, &holder) || !holder.ours)
 				return;
 			MemoryContextSwitchTo(context);
 			removal.kind = PLINTH_MONGO_DELETE;

@@ -14,7 +14,7 @@ Commands, one a line on the control port, each answered by "ok", "ok VALUE" or
 "error REASON":
 
     pass                     back to normal; connections that lost bytes are cut
-    cut                      cut all connections now; new ones work
+    cut                      cut all connections now (what is held stays); new ones work
     refuse                   cut them, and refuse new ones
     blackhole                accept connections, swallow what both sides send
     delay MS                 hold each request back so long
@@ -132,7 +132,10 @@ class Proxy:
                 return
             link.server_reader, link.server_writer = await asyncio.open_connection(*self.target)
             down = asyncio.ensure_future(self.pump_down(link))
-            await self.pump_up(link)
+            try:
+                await self.pump_up(link)
+            except (OSError, asyncio.IncompleteReadError):
+                pass                # it left without a word
             link.client_gone = True
             if link.held or link.orphans:
                 await down
@@ -274,7 +277,11 @@ class Proxy:
                 await self.listen(self.port)
         elif name == "cut":
             for link in list(self.links):
-                self.cut_link(link)
+                if link.held:
+                    self.counters["cuts"] += 1
+                    abort(link.writer)
+                else:
+                    self.cut_link(link)
         elif name == "refuse":
             self.mode = "refuse"
             if self.server is not None:

@@ -132,6 +132,19 @@ sub sync_server
 	return;
 }
 
+# Starts a cluster whose postmaster was killed -9, as soon as the processes it
+# left have seen that; false when they have not within timeout seconds.
+sub start_again
+{
+	my ($node, $timeout) = @_;
+	return wait_until(
+		sub {
+			$node->{_pid} = undef;
+			return $node->start(fail_ok => 1);
+		},
+		$timeout || 20);
+}
+
 sub quote_literal
 {
 	my ($text) = @_;
