@@ -12,6 +12,7 @@
 #include <ctype.h>
 
 #include "base/base.h"
+#include "lib/stringinfo.h"
 #include "mongo/client_int.h"
 
 #define MAX_URI 4096
@@ -70,7 +71,7 @@ refuse(PlinthMongoError *error, const char **hint, const char *why, const char *
 
 /* One name=value of the query. */
 static bool
-take_option(MongoUri *uri, bson_string_t *query, const char *name, const char *value,
+take_option(MongoUri *uri, StringInfo query, const char *name, const char *value,
 			PlinthMongoError *error, const char **hint)
 {
 	char why[256];
@@ -86,7 +87,7 @@ take_option(MongoUri *uri, bson_string_t *query, const char *name, const char *v
 					!plinth_mongo_auth_mechanism_known(value))
 					return refuse(error, hint, "authentication mechanism in uri is not supported",
 								  "Use SCRAM-SHA-256, SCRAM-SHA-1, PLAIN or MONGODB-X509.");
-				bson_string_append_printf(query, "%s%s=%s", query->len > 0 ? "&" : "", name, value);
+				appendStringInfo(query, "%s%s=%s", query->len > 0 ? "&" : "", name, value);
 				return true;
 			case URI_TLS:
 				if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
@@ -114,12 +115,13 @@ take_option(MongoUri *uri, bson_string_t *query, const char *name, const char *v
 static bool
 parse_query(const char *text, MongoUri *uri, PlinthMongoError *error, const char **hint)
 {
-	bson_string_t *query = bson_string_new(NULL);
+	StringInfoData query;
 	char *copy = bson_strdup(text);
 	char *rest = copy;
 	char *pair;
 	bool good = true;
 
+	initStringInfo(&query);
 	while (good && (pair = strsep(&rest, "&")) != NULL)
 	{
 		char *value = strchr(pair, '=');
@@ -131,11 +133,12 @@ parse_query(const char *text, MongoUri *uri, PlinthMongoError *error, const char
 		else
 		{
 			*value++ = '\0';
-			good = take_option(uri, query, pair, value, error, hint);
+			good = take_option(uri, &query, pair, value, error, hint);
 		}
 	}
 	bson_free(copy);
-	uri->query = bson_string_free(query, false);
+	uri->query = bson_strdup(query.data);
+	pfree(query.data);
 	return good;
 }
 
