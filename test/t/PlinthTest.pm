@@ -120,7 +120,7 @@ sub sync_server
 	if ($uri =~ s{^(mongodb(?:\+srv)?://)([^@/]*)@}{$1})
 	{
 		my ($user, $password) = map { s/%([0-9A-Fa-f]{2})/chr(hex($1))/egr } split /:/, $2, 2;
-		$mapping ||= 'OPTIONS (user ' . quote_literal($user) . ', password ' . quote_literal($password // '') . ')';
+		$mapping ||= 'OPTIONS (username ' . quote_literal($user) . ', password ' . quote_literal($password // '') . ')';
 	}
 	my $options = join ', ',
 	  map { "$_ " . quote_literal($opts{$_}) } sort keys %opts;
