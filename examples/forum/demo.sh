@@ -47,8 +47,8 @@ background() { # background NAME COMMAND…: starts a server, prints the port th
 	local name=$1 i
 	shift
 	as_tester rm -f "$place/$name.out"
-	as_tester setsid bash -c 'echo $$ >"$1.server.pid"; out=$1; shift; exec "$@" >"$out.out" 2>"$out.log" </dev/null' \
-		- "$place/$name" "$@" &
+	as_tester setsid --fork bash -c 'echo $$ >"$1.server.pid"; out=$1; shift; exec "$@" >"$out.out" 2>"$out.log" </dev/null' \
+		- "$place/$name" "$@" >/dev/null 2>&1 </dev/null
 	for i in $(seq 300); do
 		if grep -q '^port ' "$place/$name.out" 2>/dev/null; then
 			sed -n 's/^port //p' "$place/$name.out"
@@ -117,16 +117,23 @@ export PGHOST=$place PGPORT=$port PGUSER=postgres
 as_tester createdb forum
 as_tester psql -qX -d forum -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION plinth'
 database=plinth_demo
-as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum/schema.sql" \
-	--uri "$proxied" --read-uri "$mongo" --database "$database" --control "$control"
+cat <<END
 
+To look on from a second terminal:
+  psql -h $place -p $port -U postgres forum
+  SELECT name, state, lag_bytes, keys_owed, documents_replaced, reason FROM plinth.stat_sync \\watch 1
+END
+export READ_URI=$mongo
+as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum/schema.sql" \
+	--uri "$proxied" --database "$database" --control "$control"
+
+shown=$(sed -E 's|//[^@/]*@|//***@|' <<<"$mongo")
 cat <<END
 
 Everything is still running:
   psql -h $place -p $port -U postgres forum
-  SELECT * FROM plinth.stat_sync \\watch 1
-  MongoDB: $mongo (database $database)
-      $PLINTH_PYTHON -c 'import pymongo; print(pymongo.MongoClient("$mongo").$database.replies.find_one())'
+  MongoDB: $shown (database $database)
+      $PLINTH_PYTHON -c 'import pymongo; print(pymongo.MongoClient("$shown").$database.replies.find_one())'
   log: $place/postgresql.log
 Stop it with: make demo-stop
 END

@@ -47,7 +47,7 @@ CREATE INDEX threads_author_id_idx ON forum.threads (author_id);
 CREATE INDEX threads_created_at_idx ON forum.threads (created_at DESC);
 
 CREATE TABLE forum.replies (
-    id              text PRIMARY KEY DEFAULT plinth.ulid('rpl_'),
+    id              text PRIMARY KEY DEFAULT plinth.ulid('rpl'),
     thread_id       integer NOT NULL REFERENCES forum.threads ON DELETE CASCADE,
     content         text NOT NULL CHECK (content <> ''),
     user_id         integer NOT NULL REFERENCES forum.members ON DELETE CASCADE,
@@ -63,7 +63,7 @@ CREATE INDEX replies_user_id_idx ON forum.replies (user_id);
 CREATE INDEX replies_parent_reply_id_idx ON forum.replies (parent_reply_id);
 
 CREATE TABLE forum.reactions (
-    id          text PRIMARY KEY DEFAULT plinth.ulid('rct_'),
+    id          text PRIMARY KEY DEFAULT plinth.ulid('rct'),
     thread_id   integer NOT NULL REFERENCES forum.threads ON DELETE CASCADE,
     user_id     integer NOT NULL REFERENCES forum.members ON DELETE CASCADE,
     type        text NOT NULL CHECK (type IN ('like', 'love', 'laugh', 'sad')),
@@ -137,7 +137,7 @@ GRANT USAGE ON FOREIGN SERVER docs TO forum;
 CREATE USER MAPPING FOR forum SERVER docs :mapping;
 
 SET ROLE forum;
-SELECT plinth.sync_table('forum.replies', 'docs', 'replies', field_names => 'camelCase', casts => '{"thread_id": "text"}');
-SELECT plinth.sync_table('forum.reactions', 'docs', 'reactions', field_names => 'camelCase', casts => '{"thread_id": "text"}');
+SELECT plinth.sync_table('forum.replies', 'docs', 'replies', field_names => 'camelCase', casts => '{"thread_id": "string"}');
+SELECT plinth.sync_table('forum.reactions', 'docs', 'reactions', field_names => 'camelCase', casts => '{"thread_id": "string"}');
 SELECT plinth.sync_table('forum.threads', 'docs', 'threads', field_names => 'camelCase');
 RESET ROLE;
