@@ -85,5 +85,4 @@ plinth_decode_init(void)
 	plinth_decode_status_init();
 	plinth_worker_service_declare(&decoder_service);
 	plinth_worker_on_absent(plinth_decode_slot_cleanup);
-	plinth_worker_on_absent(plinth_decode_slot_cleanup);
 }

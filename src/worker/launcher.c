@@ -37,6 +37,9 @@
 #define SCAN_MS 10000
 #define STANDBY_PROBE_MS 60000
 #define STABLE_MS 60000
+#define ADOPTED_POLL_MS 1000
+
+/* Databases in which it is not known yet whether the extension is there. */
 #define MAX_PROBES 4
 
 typedef struct LauncherDatabase
@@ -214,7 +217,9 @@ step_database(LauncherDatabase *db, TimestampTz now, int *probes)
 	if (alive)
 	{
 		*probes += shared.presence == PLINTH_WORKER_UNKNOWN;
-		return LONG_MAX;
+
+		/* The postmaster tells its end to who started it only. */
+		return db->child.handle != NULL ? LONG_MAX : ADOPTED_POLL_MS;
 	}
 	if (shared.presence == PLINTH_WORKER_ABSENT)
 	{

@@ -158,8 +158,13 @@ detach_entry(int code, Datum arg)
 		pg_atomic_write_u64(&entry->latch, 0);
 		entry->pid = 0;
 		entry->last_exit = code;
+
+		/* What it failed of stays to be seen. */
 		if (strcmp(entry->state, "failed") != 0)
+		{
 			strlcpy(entry->state, "stopped", sizeof(entry->state));
+			entry->message[0] = '\0';
+		}
 	}
 	plinth_worker_registry_unlock();
 }
@@ -181,6 +186,7 @@ plinth_worker_entry_attach(int index, uint64 token)
 		entry->pid = MyProcPid;
 		entry->starts++;
 		entry->started_at = GetCurrentTimestamp();
+		entry->message[0] = '\0';
 		strlcpy(entry->state, "starting", sizeof(entry->state));
 		pg_atomic_write_u64(&entry->latch, (uint64) (uintptr_t) MyLatch);
 	}
