@@ -12,3 +12,6 @@ GRANT SELECT ON plinth.bindings TO plinth_admin;
 COMMENT ON TABLE plinth.bindings IS
 'The cluster and the database in which something was first delivered to the outside; elsewhere (a restored dump, a copy) nothing is delivered until plinth.adopt().';
 SELECT pg_catalog.pg_extension_config_dump('plinth.bindings', '');
+
+-- For stat_workers and the other stat_* views.
+GRANT USAGE ON SCHEMA plinth TO pg_monitor;

@@ -220,23 +220,48 @@ plinth_worker_report(const char *state, const char *message)
 	pgstat_report_activity(IsTransactionState() ? STATE_RUNNING : STATE_IDLE, activity);
 }
 
+/* The extension's OID, its lock taken; InvalidOid where it is absent. */
+static Oid
+lock_extension(void)
+{
+	for (;;)
+	{
+		Oid extension = plinth_base_extension_oid();
+
+		if (!OidIsValid(extension))
+			return InvalidOid;
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (plinth_base_extension_oid() == extension)
+			return extension;
+		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	}
+}
+
 Oid
 plinth_worker_transaction_try(void)
 {
+	int lock_timeout = LockTimeout;
 	Oid extension;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	for (;;)
+
+	/*
+	 * A service may have a lock_timeout for the tables that it reads; a DROP
+	 * EXTENSION that is not committed yet is waited out.
+	 */
+	LockTimeout = 0;
+	PG_TRY ()
+		;
 	{
-		extension = plinth_base_extension_oid();
-		if (!OidIsValid(extension))
-			break;
-		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		if (plinth_base_extension_oid() == extension)
-			break;
-		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		extension = lock_extension();
 	}
+	PG_FINALLY ()
+		;
+	{
+		LockTimeout = lock_timeout;
+	}
+	PG_END_TRY();
 	if (!OidIsValid(extension))
 	{
 		CommitTransactionCommand();

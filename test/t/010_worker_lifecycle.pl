@@ -65,17 +65,34 @@ ok(WorkerTest::wait_for_worker($node, 'second', 'coordinator'), 'and the second'
 # -- DROP EXTENSION
 my $oid = $node->safe_psql('postgres', "SELECT oid FROM pg_database WHERE datname = 'second'");
 my $slot = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'plinth_$oid'";
-$node->safe_psql('second', "SELECT pg_create_logical_replication_slot('plinth_$oid', 'plinth')");
+WorkerTest::deliver($node, 'second');
+is($node->safe_psql('postgres',
+		"SELECT string_agg(backend_type, ',' ORDER BY backend_type) FROM pg_stat_activity"
+		  . " WHERE datname = 'second' AND backend_type LIKE 'plinth %'"),
+	'plinth coordinator,plinth decoder,plinth lane 0', 'pg_stat_activity names services');
+my $decoder = WorkerTest::pid($node, 'second', 'decoder');
+my $lane    = WorkerTest::pid($node, 'second', 'lane');
+$node->safe_psql('second', "SELECT pg_terminate_backend($decoder)");
+ok(WorkerTest::wait_for_worker($node, 'second', 'decoder', $decoder), 'a decoder that was terminated comes back');
+ok(WorkerTest::wait_for_worker($node, 'second', 'lane', $lane), 'and with it the rest of its group');
+WorkerTest::wait_for_slot($node, 'second', 1);
 my $before = WorkerTest::pid($node, 'second', 'coordinator');
-$node->safe_psql('second', 'BEGIN; DROP EXTENSION plinth CASCADE; SELECT pg_sleep(1); ROLLBACK');
+$decoder = WorkerTest::pid($node, 'second', 'decoder');
+$lane    = WorkerTest::pid($node, 'second', 'lane');
+$node->safe_psql('second', 'BEGIN; DROP EXTENSION plinth CASCADE; SELECT pg_sleep(4); ROLLBACK');
 sleep 1;
-is(WorkerTest::pid($node, 'second', 'coordinator'), $before, 'a DROP that rolls back ends nothing');
+is(WorkerTest::pid($node, 'second', 'coordinator'), $before, 'a DROP that rolls back ends nobody');
+is(WorkerTest::pid($node, 'second', 'decoder'), $decoder, 'not the decoder');
+is(WorkerTest::pid($node, 'second', 'lane'), $lane, 'nor the lane');
 is($node->safe_psql('postgres', $slot), '1', 'and the slot is still there');
 
 $node->safe_psql('second', 'BEGIN; DROP EXTENSION plinth CASCADE; CREATE EXTENSION plinth; COMMIT');
 sleep 1;
-is(WorkerTest::pid($node, 'second', 'coordinator'), $before, 'nor does one that creates it anew');
+is(WorkerTest::pid($node, 'second', 'coordinator'), $before, 'nor the coordinator one that creates it anew');
+ok(PlinthTest::wait_until(sub { WorkerTest::pid($node, 'second', 'decoder') eq '' }, 20),
+	'but what worked for the one that is gone');
 
+WorkerTest::deliver($node, 'second');
 $node->safe_psql('second', 'DROP SCHEMA plinth CASCADE');
 ok(WorkerTest::wait_for_none($node, 'second'), 'DROP SCHEMA CASCADE ends the workers');
 ok(PlinthTest::wait_until(sub { $node->safe_psql('postgres', $slot) eq '0' }, 20),
@@ -87,7 +104,7 @@ $node->safe_psql('second', 'CREATE EXTENSION plinth');
 ok(WorkerTest::wait_for_worker($node, 'second', 'coordinator'), 'created again, they are back');
 
 # The coordinator is stopped (by a signal it cannot answer) so that the crash comes first.
-$node->safe_psql('second', "SELECT pg_create_logical_replication_slot('plinth_$oid', 'plinth')");
+WorkerTest::deliver($node, 'second');
 my $stopped = WorkerTest::pid($node, 'second', 'coordinator');
 kill 'STOP', $stopped;
 $node->safe_psql('second', 'DROP EXTENSION plinth CASCADE');
@@ -105,7 +122,7 @@ my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
 my @starts = $log =~ /database system is ready to accept connections/g;
 my @looks  = $log =~ /starting background worker process "plinth coordinator for database $plain"/g;
 is(scalar @starts, 3, 'the server started three times');
-cmp_ok(scalar @looks, '<=', 3, 'a database without the extension was looked at once each time');
+cmp_ok(scalar @looks, '<=', 4, 'a database without the extension was looked at once by each launcher');
 cmp_ok(scalar @looks, '>=', 1, 'and it was looked at');
 
 # -- who may look
@@ -118,6 +135,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM plinth.stat_workers WHERE 
 	'1', 'but for pg_monitor');
 
 # -- shutdown
+WorkerTest::deliver($node, 'postgres');
 my $begin = time;
 $node->stop('fast');
 cmp_ok(time - $begin, '<', 3, 'pg_ctl stop -m fast takes less than 3 s');

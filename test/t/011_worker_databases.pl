@@ -34,13 +34,11 @@ sub quick_ok
 
 # -- DROP DATABASE
 make('d1');
+WorkerTest::deliver($node, 'd1');
 quick_ok('DROP DATABASE d1', 'DROP DATABASE');
 make('d2');
+WorkerTest::deliver($node, 'd2');
 quick_ok('DROP DATABASE d2 WITH (FORCE)', 'DROP DATABASE WITH (FORCE)');
-make('d3');
-$node->safe_psql('d3',
-	"SELECT pg_create_logical_replication_slot('plinth_' || oid, 'plinth') FROM pg_database WHERE datname = 'd3'");
-quick_ok('DROP DATABASE d3', 'DROP DATABASE with our slot');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_replication_slots"), '0', 'no slot is left');
 is($node->safe_psql('postgres', "SELECT count(*) FROM plinth.stat_workers WHERE database IS DISTINCT FROM 'postgres'"),
 	'1', 'stat_workers has forgotten them');
@@ -48,6 +46,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM plinth.stat_workers WHERE 
 # An owner who is no superuser: FORCE could not end a superuser's process.
 $node->safe_psql('postgres', 'CREATE ROLE owner LOGIN CREATEDB');
 make('d4');
+WorkerTest::deliver($node, 'd4');
 $node->safe_psql('postgres', 'ALTER DATABASE d4 OWNER TO owner');
 my ($rc, $out, $err) =
   $node->psql('postgres', 'DROP DATABASE d4 WITH (FORCE)', extra_params => [ '-U', 'owner' ]);
@@ -55,6 +54,7 @@ is($rc, 0, 'its owner drops it with FORCE') or diag($err);
 
 # -- a DROP that fails
 my $pid = make('busy');
+WorkerTest::deliver($node, 'busy');
 my $session = $node->background_psql('busy');
 $session->query_safe('SELECT 1');
 PlinthTest::psql_fails_like($node, 'postgres', 'DROP DATABASE busy',
@@ -102,7 +102,7 @@ $pid = WorkerTest::pid($node, 'busy2', 'coordinator');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $pid = WorkerTest::wait_for_worker($node, 'busy2', 'coordinator', $pid);
 my $dropping = $node->background_psql('busy2');
-$dropping->query_safe('SET transaction_read_only = off; SET default_transaction_read_only = off;');
+$dropping->query_safe('SET default_transaction_read_only = off; SET client_min_messages = error');
 $dropping->query_safe('BEGIN; DROP EXTENSION plinth CASCADE');
 sleep 12;
 $dropping->query_safe('ROLLBACK');
@@ -115,7 +115,8 @@ quick_ok('CREATE DATABASE copy TEMPLATE busy2', 'CREATE DATABASE ... TEMPLATE');
 ok(WorkerTest::wait_for_worker($node, 'copy', 'coordinator'), 'the copy has its own workers');
 ok(WorkerTest::wait_for_worker($node, 'busy2', 'coordinator'), 'and the template again');
 my $begin = time;
-PlinthTest::psql_ok($node, 'busy2', 'CREATE DATABASE copy2 TEMPLATE busy2', 'from a session in the template');
+PlinthTest::psql_ok($node, 'busy2',
+	'SET default_transaction_read_only = off; CREATE DATABASE copy2 TEMPLATE busy2', 'from a session in the template');
 cmp_ok(time - $begin, '<', 3, 'at once too');
 
 # -- the clone guard
@@ -134,6 +135,7 @@ is($node->safe_psql('restored', 'SELECT plinth._is_adopted()'), 'f', 'a restored
 ok(WorkerTest::wait_for_worker($node, 'restored', 'coordinator'), 'pg_restore brings a coordinator');
 
 # -- another database is none of our business
+WorkerTest::deliver($node, 'postgres');
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 quick_ok('DROP DATABASE other', 'DROP DATABASE of another database');
 

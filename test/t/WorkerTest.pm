@@ -59,4 +59,29 @@ sub state_of
 		  . " WHERE database = '$database' AND service = '$service'");
 }
 
+# Gives a database something to deliver, to a MongoDB that is not there: a
+# decoder with its slot, and a lane.  Waits for them.
+sub deliver
+{
+	my ($node, $database) = @_;
+	$node->safe_psql($database, 'DROP TABLE IF EXISTS things; DROP SERVER IF EXISTS docs CASCADE');
+	PlinthTest::sync_server($node, 'docs', 'mongodb://127.0.0.1:9', 'nowhere', dbname => $database);
+	$node->safe_psql($database,
+		"CREATE TABLE things (id int PRIMARY KEY); SELECT plinth.sync_table('things', 'docs')");
+	wait_for_worker($node, $database, 'lane') or die "no lane in $database";
+	return wait_for_slot($node, $database, 1);
+}
+
+# Waits until a database has so many slots that are in use.
+sub wait_for_slot
+{
+	my ($node, $database, $count) = @_;
+	return PlinthTest::wait_until(
+		sub {
+			$node->safe_psql('postgres',
+				"SELECT count(*) FROM pg_replication_slots WHERE database = '$database' AND active") eq $count;
+		},
+		20) || die "no slot of $database is in use";
+}
+
 1;
