@@ -170,7 +170,7 @@ plinth_worker_child_forget(PlinthWorkerChild *child)
 }
 
 long
-plinth_worker_child_delay(int failures)
+plinth_worker_delay(int failures)
 {
 	long delay = plinth_setting_worker_restart_delay;
 	long max = Max(delay, MAX_DELAY_MS);

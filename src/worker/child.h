@@ -27,7 +27,5 @@ extern bool plinth_worker_child_alive(PlinthWorkerChild *child);
 extern void plinth_worker_child_stop(PlinthWorkerChild *child);
 /* Gives its entry back; it must not be alive. */
 extern void plinth_worker_child_forget(PlinthWorkerChild *child);
-/* How long to wait before the next start after so many failures in a row. */
-extern long plinth_worker_child_delay(int failures);
 
 #endif /* PLINTH_WORKER_CHILD_H */

@@ -145,7 +145,7 @@ note_end(LauncherDatabase *db, TimestampTz now)
 			db->failures = 0;
 		db->failures++;
 	}
-	db->next_start = TimestampTzPlusMilliseconds(now, plinth_worker_child_delay(db->failures));
+	db->next_start = TimestampTzPlusMilliseconds(now, plinth_worker_delay(db->failures));
 }
 
 static void
@@ -156,7 +156,7 @@ start_coordinator(LauncherDatabase *db, TimestampTz now)
 	if (!db->running)
 	{
 		db->failures++;
-		db->next_start = TimestampTzPlusMilliseconds(now, plinth_worker_child_delay(db->failures));
+		db->next_start = TimestampTzPlusMilliseconds(now, plinth_worker_delay(db->failures));
 	}
 }
 
@@ -287,6 +287,25 @@ take_requests(void)
 	return scan;
 }
 
+/* False when told to stop. */
+static bool
+wait_after_crash(void)
+{
+	for (;;)
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													plinth_worker_registry->start_at);
+
+		if (left <= 0)
+			return true;
+		plinth_worker_report(
+			"waiting", psprintf("The server crashed (%d in a row); workers start in a moment.",
+								plinth_worker_registry->crashes));
+		if (!plinth_worker_wait(left))
+			return false;
+	}
+}
+
 static void
 launch(void *arg)
 {
@@ -300,6 +319,8 @@ launch(void *arg)
 	ctl.hcxt = TopMemoryContext;
 	databases = hash_create("plinth launcher", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	take_over();
+	if (!wait_after_crash())
+		return;
 	plinth_worker_report("running", NULL);
 	for (;;)
 	{

@@ -16,6 +16,10 @@
  *   asked for and that nobody has given up since.  None attaches to a database
  *   that is held.
  *
+ * A worker that crashes takes the whole server's processes down with it, and
+ * would do so again as soon as it is back.  So from the second crash in quick
+ * succession on nothing starts for a while, longer with each.
+ *
  * Locking: everything under the one LWLock but the latches, which are read
  * without it: waking must be possible after commit and must cost little.  A
  * latch belongs to a PGPROC, so a stale one at worst wakes a process for
@@ -29,6 +33,9 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "worker/registry.h"
+
+/* Workers that ran for so long are not why the server crashes again and again. */
+#define CRASH_STABLE_MS 10000
 
 PlinthWorkerRegistry *plinth_worker_registry = NULL;
 static LWLockPadded *locks = NULL;
@@ -311,6 +318,19 @@ registry_fill(void *ptr)
 {
 	PlinthWorkerRegistry *registry = ptr;
 	PlinthWorkerEntry *launcher;
+
+	/* These two are the postmaster's own, so that they outlive the crash. */
+	static TimestampTz last_start = 0;
+	static int crashes = -1;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(last_start, now, CRASH_STABLE_MS))
+		crashes = Min(crashes, 0);
+	crashes++;
+	registry->crashes = crashes;
+	registry->start_at =
+		crashes > 1 ? TimestampTzPlusMilliseconds(now, plinth_worker_delay(crashes - 1)) : now;
+	last_start = registry->start_at;
 
 	registry->counter = 0;
 	registry->scan = false;

@@ -53,9 +53,11 @@ typedef struct PlinthWorkerDatabase
 
 typedef struct PlinthWorkerRegistry
 {
-	uint64 counter; /* the last token or epoch */
-	bool scan;      /* the launcher is to look at pg_database now */
-	bool forget;    /* ... and at every database again: an event found no room */
+	uint64 counter;       /* the last token or epoch */
+	int crashes;          /* of the server in quick succession, up to this start */
+	TimestampTz start_at; /* no coordinator starts before */
+	bool scan;            /* the launcher is to look at pg_database now */
+	bool forget;          /* ... and at every database again: an event found no room */
 	int nentries;
 	PlinthWorkerEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } PlinthWorkerRegistry;
@@ -65,6 +67,9 @@ extern PlinthWorkerRegistry *plinth_worker_registry;
 extern void plinth_worker_registry_init(void);
 extern void plinth_worker_registry_lock(LWLockMode mode);
 extern void plinth_worker_registry_unlock(void);
+
+/* How long to wait before the next start after so many failures in a row (child.c). */
+extern long plinth_worker_delay(int failures);
 
 /* Declared services (init.c). */
 extern int plinth_worker_service_count(void);

@@ -168,7 +168,7 @@ static void
 delay_unit(Unit *unit, TimestampTz now)
 {
 	unit->failures++;
-	unit->next_start = TimestampTzPlusMilliseconds(now, plinth_worker_child_delay(unit->failures));
+	unit->next_start = TimestampTzPlusMilliseconds(now, plinth_worker_delay(unit->failures));
 }
 
 static void

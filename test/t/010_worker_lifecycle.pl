@@ -54,7 +54,7 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($next)");
 ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator', $next),
 	'and notices the end of one that it did not start');
 
-kill 'KILL', WorkerTest::pid($node, 'second', 'coordinator');
+WorkerTest::signal_worker('KILL', $node, 'second', 'coordinator');
 ok(PlinthTest::wait_until(
 		sub { $node->log_contains('reinitializing') && ($node->psql('postgres', 'SELECT 1'))[0] == 0 }
 	),
@@ -105,8 +105,7 @@ ok(WorkerTest::wait_for_worker($node, 'second', 'coordinator'), 'created again, 
 
 # The coordinator is stopped (by a signal it cannot answer) so that the crash comes first.
 WorkerTest::deliver($node, 'second');
-my $stopped = WorkerTest::pid($node, 'second', 'coordinator');
-kill 'STOP', $stopped;
+my $stopped = WorkerTest::signal_worker('STOP', $node, 'second', 'coordinator');
 $node->safe_psql('second', 'DROP EXTENSION plinth CASCADE');
 is($node->safe_psql('postgres', $slot), '1', 'the slot is there when the crash comes');
 $node->stop('immediate');

@@ -102,7 +102,7 @@ $pid = WorkerTest::pid($node, 'busy2', 'coordinator');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $pid = WorkerTest::wait_for_worker($node, 'busy2', 'coordinator', $pid);
 my $dropping = $node->background_psql('busy2');
-$dropping->query_safe('SET default_transaction_read_only = off; SET client_min_messages = error');
+$dropping->query_safe('SET default_transaction_read_only = off; SET lock_timeout = 0; SET client_min_messages = error');
 $dropping->query_safe('BEGIN; DROP EXTENSION plinth CASCADE');
 sleep 12;
 $dropping->query_safe('ROLLBACK');
@@ -110,7 +110,7 @@ $dropping->quit;
 is(WorkerTest::pid($node, 'busy2', 'coordinator'), $pid, 'settings of the database do not reach a worker');
 
 # -- a template
-$node->safe_psql('busy2', 'SET default_transaction_read_only = off; SELECT plinth._bind(false)');
+$node->safe_psql('busy2', 'SET default_transaction_read_only = off; SET lock_timeout = 0; SELECT plinth._bind(false)');
 quick_ok('CREATE DATABASE copy TEMPLATE busy2', 'CREATE DATABASE ... TEMPLATE');
 ok(WorkerTest::wait_for_worker($node, 'copy', 'coordinator'), 'the copy has its own workers');
 ok(WorkerTest::wait_for_worker($node, 'busy2', 'coordinator'), 'and the template again');

@@ -40,4 +40,25 @@ $node->safe_psql('second', 'CREATE EXTENSION plinth');
 ok(PlinthTest::wait_until(sub { $node->log_contains(qr/all 1 places of "plinth.max_workers" are taken/) }),
 	'no place for another is said in the log');
 
+$node->safe_psql('postgres', 'DROP DATABASE second');
+
+# A worker that crashes as soon as it starts must leave the server usable.
+$node->append_conf('postgresql.conf', "plinth.worker_restart_delay = '4s'\n");
+$node->restart;
+for my $crash (1 .. 2)
+{
+	my $old = WorkerTest::signal_worker('KILL', $node, 'postgres', 'coordinator');
+	ok(PlinthTest::wait_until(
+			sub {
+				my ($rc, $out) = $node->psql('postgres', 'SELECT count(*) FROM pg_stat_activity'
+					  . " WHERE pid = $old");
+				return $rc == 0 && $out eq '0';
+			}),
+		"the server is back after crash $crash");
+}
+is($node->safe_psql('postgres', "SELECT state, message FROM plinth.stat_workers WHERE service = 'launcher'"),
+	'waiting|The server crashed (2 in a row); workers start in a moment.', 'after the second, workers wait');
+is(WorkerTest::pid($node, 'postgres', 'coordinator'), '', 'all of them');
+ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator'), 'for a while');
+
 done_testing();

@@ -59,6 +59,16 @@ sub state_of
 		  . " WHERE database = '$database' AND service = '$service'");
 }
 
+# Signals a worker; returns its pid.
+sub signal_worker
+{
+	my ($signal, $node, $database, $service) = @_;
+	my $pid = wait_for_worker($node, $database, $service);
+	die "no $service in $database" unless $pid =~ /^[1-9]\d*$/;
+	kill $signal, $pid;
+	return $pid;
+}
+
 # Gives a database something to deliver, to a MongoDB that is not there: a
 # decoder with its slot, and a lane.  Waits for them.
 sub deliver
