@@ -18,7 +18,7 @@
 typedef struct PlinthSyncApi
 {
 	PlinthAsOwner owner;
-	MemoryContext context;		/* the caller's, which outlives the SPI connection */
+	MemoryContext context; /* the caller's, which outlives the SPI connection */
 } PlinthSyncApi;
 extern void plinth_sync_api_begin(PlinthSyncApi *api);
 extern void plinth_sync_api_end(PlinthSyncApi *api);
@@ -39,7 +39,8 @@ typedef struct PlinthSyncTarget
  * transaction ends.  An ERROR when it does not exist, or when caller is neither its owner nor an
  * administrator.  Between begin and end.
  */
-extern void plinth_sync_api_target(const char *name, Oid caller, bool lock, PlinthSyncTarget *target);
+extern void plinth_sync_api_target(const char *name, Oid caller, bool lock,
+								   PlinthSyncTarget *target);
 
 /* Is role a member of owner, of plinth_admin, or a superuser? */
 extern bool plinth_sync_api_may(Oid role, Oid owner);

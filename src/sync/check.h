@@ -39,10 +39,10 @@ extern void plinth_sync_check_key(Relation rel, PlinthSyncKeyColumns *key);
 /* What becomes of the columns; JSON objects may be NULL for none. */
 typedef struct PlinthSyncFields
 {
-	ArrayType *columns;			/* name[], or NULL for every column */
-	bool camel;					/* field_names is camelCase */
-	Jsonb *fields;				/* column -> field name */
-	Jsonb *casts;				/* column -> cast */
+	ArrayType *columns; /* name[], or NULL for every column */
+	bool camel;         /* field_names is camelCase */
+	Jsonb *fields;      /* column -> field name */
+	Jsonb *casts;       /* column -> cast */
 	const char *id_cast;
 	const char *id_prefix;
 } PlinthSyncFields;

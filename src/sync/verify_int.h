@@ -27,7 +27,7 @@ typedef struct PlinthVerifyHeader
 typedef enum PlinthVerifyMessage
 {
 	PLINTH_VERIFY_DIFFERENCE = 'D', /* key literal, difference, document id */
-	PLINTH_VERIFY_ERROR = 'E',		/* SQLSTATE, message, detail, hint */
+	PLINTH_VERIFY_ERROR = 'E',      /* SQLSTATE, message, detail, hint */
 	PLINTH_VERIFY_DONE = 'C'
 } PlinthVerifyMessage;
 
@@ -36,13 +36,13 @@ typedef enum PlinthVerifyMessage
 /* The worker's side of a run. */
 typedef struct PlinthVerify
 {
-	int64 id;					/* of the mapping */
+	int64 id; /* of the mapping */
 	PlinthSyncMapping *mapping;
-	char *shape;				/* of the table when it began */
+	char *shape; /* of the table when it began */
 	PlinthMongoClient *client;
 	shm_mq_handle *queue;
-	MemoryContext run;			/* lives as long as the run */
-	MemoryContext page;			/* reset with each page */
+	MemoryContext run;  /* lives as long as the run */
+	MemoryContext page; /* reset with each page */
 } PlinthVerify;
 
 /* verify_worker.c */
@@ -68,9 +68,9 @@ extern void plinth_sync_verify_documents(PlinthVerify *verify);
 /* verify_recheck.c */
 typedef enum PlinthVerifyKind
 {
-	PLINTH_VERIFY_NONE,			/* no row, or no document */
+	PLINTH_VERIFY_NONE, /* no row, or no document */
 	PLINTH_VERIFY_DOCUMENT,
-	PLINTH_VERIFY_POISON		/* a row that cannot become a document */
+	PLINTH_VERIFY_POISON /* a row that cannot become a document */
 } PlinthVerifyKind;
 
 /* What one side has for an _id: enough to tell whether two are the same. */
@@ -82,9 +82,9 @@ typedef struct PlinthVerifyState
 
 typedef struct PlinthVerifyCandidate
 {
-	const char *literal;		/* the key; NULL where no row of ours could have the _id */
-	PlinthBson id;				/* {"_id": value}; no data for a row that has none */
-	PlinthVerifyState row;		/* as it was read last */
+	const char *literal;   /* the key; NULL where no row of ours could have the _id */
+	PlinthBson id;         /* {"_id": value}; no data for a row that has none */
+	PlinthVerifyState row; /* as it was read last */
 	PlinthVerifyState document;
 } PlinthVerifyCandidate;
 
