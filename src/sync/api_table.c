@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "decode/decode.h"
@@ -157,7 +158,7 @@ check_name_free(const char *name)
 	Datum values[1];
 
 	values[0] = CStringGetTextDatum(name);
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 						errmsg("sync mapping \"%s\" already exists", name),
@@ -253,8 +254,11 @@ plinth_sync_table(PG_FUNCTION_ARGS)
 	plinth_sync_api_begin(&api);
 	LockRelationOid(get_relname_relid("sync_mappings", plinth_base_schema_oid()),
 					ShareRowExclusiveLock);
+	/* What others committed counts, whatever this transaction may see. */
+	PushActiveSnapshot(GetLatestSnapshot());
 	plinth_sync_check_target(arg.server, arg.collection);
 	check_name_free(arg.name);
+	PopActiveSnapshot();
 	id = insert_mapping(&arg);
 	release_mapping(id, &arg);
 	plinth_worker_bind();

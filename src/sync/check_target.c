@@ -177,7 +177,7 @@ plinth_sync_check_target(const char *server_name, const char *collection)
 
 	check_collection_name(server, collection);
 	values[0] = CStringGetTextDatum(collection);
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
