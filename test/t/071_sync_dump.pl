@@ -54,6 +54,10 @@ is($mongo->eval("client['dump']['threads'].find_one({'_id': 102})"), undef, 'and
 sql('postgres', "INSERT INTO threads VALUES (103, 'late')");
 ok(wait_until(sub { sql('postgres', 'SELECT blocked FROM plinth.sync_states') =~ /another database|taken/ }), 'the original is blocked')
   or diag(sql('postgres', 'SELECT * FROM plinth.sync_states'));
+# It may have written for one checkpoint interval more; not after that.
+sql('copy', "SELECT * FROM plinth.sync_verify('threads', true)");
+sql('postgres', "INSERT INTO threads VALUES (104, 'later')");
+sql('copy', q{SELECT plinth.sync_wait('60s')});
 is(sql('copy', "SELECT * FROM plinth.sync_verify('threads')"), '', 'and writes no more');
 cmp_ok(sql('copy', "SELECT plinth.sync_table('threads', 'docs', name => 'other', collection => 'other')"), '>', 1,
 	'ids go on where they were');
