@@ -1,7 +1,7 @@
 -- sync: what the engine asks of the catalogs.
 
 CREATE OR REPLACE FUNCTION plinth._sync_leaves(relation oid) RETURNS oid[]
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(pg_catalog.array_agg(t.relid::oid ORDER BY t.relid::oid), '{}')
       FROM pg_catalog.pg_partition_tree(relation::regclass) AS t
@@ -9,7 +9,7 @@ AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION plinth._sync_columns(relation oid) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT pg_catalog.jsonb_object_agg(a.attnum, a.attname)
       FROM pg_catalog.pg_attribute AS a
@@ -19,7 +19,7 @@ $$;
 -- Everything that decides what a document looks like, apart from the rows: a
 -- change of it makes every document be sent again.
 CREATE OR REPLACE FUNCTION plinth._sync_shape(mapping_id bigint) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
                                                m.filter, m.collection, m.server_name))
@@ -52,7 +52,7 @@ $$;
 
 -- The name that a column has now which was called so when the mapping was last settled.
 CREATE OR REPLACE FUNCTION plinth._sync_renamed(relation oid, columns_seen jsonb, column_name text) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((SELECT a.attname::text
                        FROM pg_catalog.jsonb_each_text(columns_seen) AS o (attnum, attname)
@@ -62,7 +62,7 @@ AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION plinth._sync_sweep(mapping_id bigint) RETURNS void
-LANGUAGE sql
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_sweep.mapping_id AND t.kind = 'sweep';
     INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
@@ -72,7 +72,7 @@ $$;
 -- Every row again, and away with what no row stands behind.  A snapshot or a
 -- sweep that is under way starts anew.
 CREATE OR REPLACE FUNCTION plinth._sync_send_again(mapping_id bigint) RETURNS void
-LANGUAGE sql
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_again.mapping_id AND t.kind = 'snapshot';
     INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
@@ -82,7 +82,7 @@ $$;
 
 -- Follows renamed columns in the mapping's own row.
 CREATE OR REPLACE FUNCTION plinth._sync_follow(mapping_id bigint, columns_seen jsonb) RETURNS void
-LANGUAGE sql
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE plinth.sync_mappings AS m
        SET key_columns = (SELECT pg_catalog.array_agg(plinth._sync_renamed(m.relation, columns_seen, k.name::text)::name
@@ -104,7 +104,7 @@ $$;
 -- renamed columns are followed, and what must be sent or swept becomes tasks.
 -- Returns whether anything had changed.
 CREATE OR REPLACE FUNCTION plinth._sync_settle(mapping_id bigint) RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     m          plinth.sync_mappings;

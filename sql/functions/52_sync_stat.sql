@@ -12,9 +12,9 @@ CREATE OR REPLACE FUNCTION plinth._sync_stat(
         mapping_id bigint, OUT state text, OUT lag_bytes bigint, OUT lag_ms bigint, OUT documents_replaced bigint,
         OUT documents_deleted bigint, OUT bytes_sent bigint, OUT retries bigint, OUT keys_in_memory bigint,
         OUT last_error text, OUT last_error_at timestamptz, OUT next_try_at timestamptz, OUT delivered_lsn pg_lsn)
-    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_sync_stat';
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_sync_stat';
 COMMENT ON FUNCTION plinth._sync_stat(bigint) IS
-'What the lane says of a mapping; NULLs when none has said anything.';
+'What the lane says of a mapping; NULLs when none has said anything, or the caller may not see the mapping.';
 
 CREATE OR REPLACE VIEW plinth.stat_sync WITH (security_invoker = true) AS
 SELECT m.name, m.relation, m.server_name, m.collection,

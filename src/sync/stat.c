@@ -23,6 +23,25 @@ time_or_null(TimestampTz at, bool *isnull)
 	return TimestampTzGetDatum(at);
 }
 
+/* Errors may quote documents: a mapping's state is for those who see the mapping. */
+static bool
+is_visible(int64 mapping_id)
+{
+	static PlinthPlan plan = {
+		.sql = "SELECT FROM plinth.sync_mappings WHERE id = $1",
+		.nargs = 1,
+		.argtypes = {INT8OID},
+	};
+	Datum values[1] = {Int64GetDatum(mapping_id)};
+	bool visible;
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
+	visible = SPI_processed > 0;
+	SPI_finish();
+	return visible;
+}
+
 /* One mapping's statistics as a row; all NULL when no lane has told any yet. */
 Datum
 plinth_sync_stat(PG_FUNCTION_ARGS)
@@ -37,7 +56,7 @@ plinth_sync_stat(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("function returning record called in context that cannot accept "
 							   "type record")));
-	if (!plinth_sync_stat_get(PG_GETARG_INT64(0), &stat))
+	if (!is_visible(PG_GETARG_INT64(0)) || !plinth_sync_stat_get(PG_GETARG_INT64(0), &stat))
 	{
 		memset(nulls, true, sizeof(nulls));
 		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));

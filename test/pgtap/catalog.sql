@@ -21,9 +21,9 @@ INSERT INTO for_everybody VALUES
     ('plinth.current_aal()'), ('plinth.has_role(text)');
 
 -- Anybody may own a table and a server, and so what goes from one to the other:
--- these ask who owns what.
+-- these ask who owns what; the last is what stat_sync asks as its reader.
 INSERT INTO for_everybody
-    SELECT f.signature FROM our_functions f WHERE f.proname ~ '^sync_' AND NOT f.prosecdef;
+    SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(sync_|_sync_stat$)' AND NOT f.prosecdef;
 
 SELECT is_empty($$
     SELECT f.signature FROM our_functions f,
