@@ -105,7 +105,7 @@ class Demo:
         mapping = ""
         if credentials.username:
             quote = lambda text: "'" + urllib.parse.unquote(text).replace("'", "''") + "'"
-            mapping = "OPTIONS (user %s, password %s)" % (quote(credentials.username),
+            mapping = "OPTIONS (username %s, password %s)" % (quote(credentials.username),
                                                           quote(credentials.password or ""))
         uri = urllib.parse.urlsplit(self.options.uri)
         uri = urllib.parse.urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2]))

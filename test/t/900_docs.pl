@@ -1,0 +1,55 @@
+# The examples in the documentation run: each ```sql block that follows a line
+# "<!-- test -->", one after another, each page in a database of its own.
+use strict;
+use warnings;
+
+use PlinthTest;
+use Test::More;
+
+my $node = PlinthTest::node('docs', extension => 0);
+my $mongo = PlinthTest::mongo_start();
+my $root = $ENV{PLINTH_ROOT};
+my @pages = ("$root/README.md", glob "$root/docs/*.md");
+my $number = 0;
+
+# Every page has a section of MongoDB of its own.
+sub blocks
+{
+	my ($page) = @_;
+	my $text = PostgreSQL::Test::Utils::slurp_file($page);
+	my @blocks;
+	while ($text =~ /^<!-- test -->\n```sql\n(.*?)^```$/msg)
+	{
+		my ($block, $line) = ($1, 1 + (substr($text, 0, $-[1]) =~ tr/\n//));
+		my $uri = $mongo->uri;
+		$block =~ s{mongodb://db\.example\.com[^'/]*/?}{$uri}g;
+		$block =~ s{\bdatabase '(\w+)'}{database 'docs_${number}_$1'}g;
+		push @blocks, [ $line, $block ];
+	}
+	return @blocks;
+}
+
+foreach my $page (@pages)
+{
+	my ($name) = $page =~ m{([^/]+)$};
+	$number++;
+	my @blocks = blocks($page) or next;
+	$node->safe_psql('postgres', "CREATE DATABASE docs$number");
+	$node->safe_psql("docs$number", 'CREATE EXTENSION plinth');
+	foreach my $block (@blocks)
+	{
+		my ($line, $sql) = @$block;
+		PlinthTest::psql_ok($node, "docs$number", $sql, "$name, line $line", timeout => 120);
+	}
+}
+
+# Links between pages lead somewhere.
+foreach my $page (@pages)
+{
+	my ($dir, $name) = $page =~ m{^(.*)/([^/]+)$};
+	my $text = PostgreSQL::Test::Utils::slurp_file($page);
+	my @broken = grep { !-e "$dir/$_" } $text =~ /\]\((?!https?:)([^)#\s]+)/g;
+	is("@broken", '', "$name: its links lead to files");
+}
+
+done_testing();
