@@ -15,6 +15,7 @@ max_prepared_transactions = 10
 fsync = off
 shared_buffers = 64MB
 CONF
-if postgres --describe-config | grep -q '^output_plugin_libraries	'; then
+# Not grep -q, which would end before postgres does and make that a failure.
+if postgres --describe-config | grep '^output_plugin_libraries	' >/dev/null; then
 	echo "output_plugin_libraries = 'plinth'" >>"$dir/data/postgresql.conf"
 fi
