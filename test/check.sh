@@ -76,7 +76,10 @@ failed() { record fail "$1" "${2:-}"; echo "not ok - $1"; }
 skipped() { record skip "$1" "$2"; echo "ok - $1 # SKIP $2"; }
 
 tap() { # tap OPTIONS… FILES…
-	as_tester test/run_tap.pl -r "$results" "$@" </dev/null
+	local status=0
+	as_tester test/run_tap.pl -r "$results" "$@" </dev/null || status=$?
+	# 1 is a failed test, which is recorded; anything else is no verdict.
+	[ $status -le 1 ] || failed "test driver ($stage)" "exit status $status"
 }
 
 chosen() { # of the files given, those that TESTS asks for

@@ -14,7 +14,7 @@ export PG_REGRESS="$plinth_pgsrc/test/regress/pg_regress"
 # PostgreSQL may lack them, and those of 15 know how to run the newer ones.
 for plinth_dir in "$plinth_pgsrc/test/perl" /usr/lib/postgresql/15/lib/pgxs/src/test/perl; do
 	if [ -e "$plinth_dir/PostgreSQL/Test/Cluster.pm" ]; then
-		export PERL5LIB="$plinth_dir:$PLINTH_ROOT/test/t${PERL5LIB:+:$PERL5LIB}"
+		export PERL5LIB="$plinth_dir:$PLINTH_ROOT/test/t"
 		break
 	fi
 done
