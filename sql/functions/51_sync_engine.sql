@@ -38,7 +38,7 @@ AS $$
                                     JOIN pg_catalog.pg_attribute AS c ON c.attrelid = r.typrelid
                                    WHERE r.oid IN (t.oid, t.typelem, t.typbasetype) AND r.typrelid <> 0
                                      AND c.attnum > 0 AND NOT c.attisdropped)),
-               ';' ORDER BY a.attnum), '')
+               ';' ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '')
       FROM plinth.sync_mappings AS m
       LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
       LEFT JOIN pg_catalog.pg_attribute AS a
