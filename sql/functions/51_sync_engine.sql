@@ -16,13 +16,39 @@ AS $$
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
 $$;
 
+-- Which of a table and its partitions is not in the WAL: '' for none.
+CREATE OR REPLACE FUNCTION plinth._sync_unlogged(relation oid) RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT coalesce(pg_catalog.string_agg(c.oid::text, ' ' ORDER BY c.oid), '')
+      FROM pg_catalog.pg_class AS c
+     WHERE c.oid IN (SELECT relation UNION ALL SELECT unnest(plinth._sync_leaves(relation)))
+       AND c.relpersistence <> 'p'
+$$;
+
+-- Whether a unique index still makes these columns a key; NULL when there is no such table.
+CREATE OR REPLACE FUNCTION plinth._sync_is_keyed(relation oid, key_attnums smallint[]) RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_index AS i
+                    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid
+                      AND i.indpred IS NULL AND i.indexprs IS NULL
+                      AND (i.indkey::smallint[])[0:i.indnkeyatts - 1] <@ key_attnums)
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                            WHERE a.attrelid = c.oid AND a.attnum = ANY (key_attnums) AND NOT a.attnotnull)
+      FROM pg_catalog.pg_class AS c
+     WHERE c.oid = relation AND key_attnums IS NOT NULL
+$$;
+
 -- Everything that decides what a document looks like, apart from the rows: a
--- change of it makes every document be sent again.
+-- change of it makes every document be sent again.  So does whether a table is
+-- in the WAL: what changed while it was not is known to nobody.
 CREATE OR REPLACE FUNCTION plinth._sync_shape(mapping_id bigint) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
-                                               m.filter, m.collection, m.server_name))
+                                               m.filter, m.collection, m.server_name,
+                                               plinth._sync_unlogged(m.relation)))
            || ' ' || coalesce(pg_catalog.string_agg(
                pg_catalog.format('%s:%I:%s%s%s', a.attnum, a.attname,
                                  pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -61,20 +87,25 @@ AS $$
                       WHERE o.attname = column_name), column_name)
 $$;
 
+-- A sweep that has not begun does; one under way is left to end, or it never
+-- might where a reason to sweep comes often.
 CREATE OR REPLACE FUNCTION plinth._sync_sweep(mapping_id bigint) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_sweep.mapping_id AND t.kind = 'sweep';
     INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
-    SELECT m.id, 'sweep', m.relation FROM plinth.sync_mappings AS m WHERE m.id = _sync_sweep.mapping_id;
+    SELECT m.id, 'sweep', m.relation FROM plinth.sync_mappings AS m
+     WHERE m.id = _sync_sweep.mapping_id
+       AND NOT EXISTS (SELECT FROM plinth.sync_tasks AS t
+                        WHERE t.mapping_id = m.id AND t.kind = 'sweep' AND t.cursor_id IS NULL)
 $$;
 
 -- Every row again, and away with what no row stands behind.  A snapshot or a
--- sweep that is under way starts anew.
+-- sweep that is under way starts anew; dead letters are judged anew.
 CREATE OR REPLACE FUNCTION plinth._sync_send_again(mapping_id bigint) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_again.mapping_id AND t.kind = 'snapshot';
+    DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_again.mapping_id;
+    DELETE FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = _sync_send_again.mapping_id;
     INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
     SELECT m.id, 'snapshot', m.relation FROM plinth.sync_mappings AS m WHERE m.id = _sync_send_again.mapping_id;
     SELECT plinth._sync_sweep(_sync_send_again.mapping_id);
@@ -166,6 +197,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
+REVOKE ALL ON FUNCTION plinth._sync_unlogged(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
     plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
     plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;

@@ -11,6 +11,13 @@
 #include "access/htup.h"
 #include "utils/relcache.h"
 
+typedef enum PlinthDecodeChange
+{
+	PLINTH_DECODE_INSERT,
+	PLINTH_DECODE_UPDATE,
+	PLINTH_DECODE_DELETE
+} PlinthDecodeChange;
+
 /*
  * A consumer is called in the decoder process.  The callbacks marked
  * "decoding" run inside decoding, under a historic snapshot: catalogs only,
@@ -51,8 +58,8 @@ typedef struct PlinthDecodeConsumer
 	/* decoding: is anything of this table wanted?  relid is the table's own oid, or the one it rewrites. */
 	bool (*wants)(Relation relation, Oid relid);
 	/* decoding: old is NULL without an old tuple, new for DELETE. */
-	void (*change)(TransactionId xid, Relation relation, Oid relid, HeapTuple oldtuple,
-				   HeapTuple newtuple, bool is_delete);
+	void (*change)(TransactionId xid, Relation relation, Oid relid, PlinthDecodeChange kind,
+				   HeapTuple oldtuple, HeapTuple newtuple);
 	/* decoding */
 	void (*truncate)(TransactionId xid, int nrelations, Relation relations[]);
 	/* decoding: lsn is where the commit record starts. */

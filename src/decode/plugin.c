@@ -54,6 +54,15 @@ begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
 }
 
+static PlinthDecodeChange
+kind_of(const ReorderBufferChange *what)
+{
+	if (what->action == REORDER_BUFFER_CHANGE_DELETE)
+		return PLINTH_DECODE_DELETE;
+	return what->action == REORDER_BUFFER_CHANGE_UPDATE ? PLINTH_DECODE_UPDATE
+														: PLINTH_DECODE_INSERT;
+}
+
 static void
 change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	   ReorderBufferChange *what)
@@ -73,9 +82,8 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 			!consumer->wants(relation, relid))
 			continue;
 		mark_told(top);
-		consumer->change(top->xid, relation, relid, plinth_compat_oldtuple(what),
-						 plinth_compat_newtuple(what),
-						 what->action == REORDER_BUFFER_CHANGE_DELETE);
+		consumer->change(top->xid, relation, relid, kind_of(what), plinth_compat_oldtuple(what),
+						 plinth_compat_newtuple(what));
 	}
 }
 

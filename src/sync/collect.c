@@ -14,8 +14,10 @@
  * to their ancestors under the historic snapshot, that is as they were when
  * the change was made.
  *
- * A change whose key cannot be told from what the WAL holds becomes a mark to
- * sweep the mapping; it is never passed over.
+ * A change whose old key cannot be told from what the WAL holds (under a
+ * replica identity that does not hold it, an UPDATE without an old tuple may
+ * have changed the key) becomes a mark to sweep the mapping, one whose new key
+ * cannot be told a mark to send all of it again; none is passed over.
  */
 #include "postgres.h"
 
@@ -51,6 +53,7 @@ typedef struct Target
 typedef struct TableTarget
 {
 	const Target *target;
+	bool covered; /* an old tuple is missing only where the key stayed what it was */
 	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS];
 	FmgrInfo output[PLINTH_SYNC_MAX_KEYS];
 } TableTarget;
@@ -225,6 +228,23 @@ collect_slot_lost(const char *reason)
 	plinth_base_generation_touch(PLINTH_GEN_SYNC);
 }
 
+/* Does the table's replica identity hold every key column? */
+static bool
+is_covered(const TableTarget *seen, Relation relation)
+{
+	Bitmapset *identity;
+
+	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
+		return true;
+	identity = RelationGetIdentityKeyBitmap(relation);
+	for (int i = 0; i < seen->target->nkeys; i++)
+	{
+		if (!bms_is_member(seen->attnums[i] - FirstLowInvalidHeapAttributeNumber, identity))
+			return false;
+	}
+	return true;
+}
+
 /* The key columns of a target in this table, by the names they have at this point of the WAL. */
 static bool
 resolve_target(TableTarget *seen, Relation relation, Oid relid)
@@ -253,6 +273,7 @@ resolve_target(TableTarget *seen, Relation relation, Oid relid)
 		getTypeOutputInfo(attr->atttypid, &output, &varlena);
 		fmgr_info_cxt(output, &seen->output[i], tables_context);
 	}
+	seen->covered = is_covered(seen, relation);
 	return target->nkeys > 0;
 }
 
@@ -350,9 +371,28 @@ push_mark(TransactionId xid, const Target *target, uint8 kind, const char *key, 
 	plinth_sync_spool_push(entry->spool, record.data, record.len);
 }
 
-/* The key of one tuple; false when the tuple does not hold all of it. */
+/*
+ * A key column of a tuple; false when neither it nor older, the same row
+ * before, holds it.
+ */
 static bool
-key_of(TableTarget *seen, Relation relation, HeapTuple tuple, StringInfo key)
+key_value(TupleDesc desc, AttrNumber attnum, HeapTuple tuple, HeapTuple older, Datum *value)
+{
+	bool isnull;
+
+	*value = heap_getattr(tuple, attnum, desc, &isnull);
+	if (isnull)
+		return false;
+	if (TupleDescAttr(desc, attnum - 1)->attlen != -1 ||
+		!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(*value)))
+		return true;
+	/* An unchanged TOAST value is not in the WAL, only a pointer to it; the old tuple has it whole. */
+	return older != NULL && key_value(desc, attnum, older, NULL, value);
+}
+
+/* The key of one tuple; false when it is not all known. */
+static bool
+key_of(TableTarget *seen, Relation relation, HeapTuple tuple, HeapTuple older, StringInfo key)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 
@@ -361,14 +401,9 @@ key_of(TableTarget *seen, Relation relation, HeapTuple tuple, StringInfo key)
 		return false;
 	for (int i = 0; i < seen->target->nkeys; i++)
 	{
-		bool isnull;
-		Datum value = heap_getattr(tuple, seen->attnums[i], desc, &isnull);
+		Datum value;
 
-		if (isnull)
-			return false;
-		/* An unchanged TOAST value is not in the WAL, only a pointer to it. */
-		if (TupleDescAttr(desc, seen->attnums[i] - 1)->attlen == -1 &&
-			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value)))
+		if (!key_value(desc, seen->attnums[i], tuple, older, &value))
 			return false;
 		appendStringInfoString(key, OutputFunctionCall(&seen->output[i], value));
 		appendStringInfoChar(key, '\0');
@@ -377,8 +412,8 @@ key_of(TableTarget *seen, Relation relation, HeapTuple tuple, StringInfo key)
 }
 
 static void
-collect_change(TransactionId xid, Relation relation, Oid relid, HeapTuple oldtuple,
-			   HeapTuple newtuple, bool is_delete)
+collect_change(TransactionId xid, Relation relation, Oid relid, PlinthDecodeChange kind,
+			   HeapTuple oldtuple, HeapTuple newtuple)
 {
 	TableEntry *entry = table_entry(relation, relid);
 	MemoryContext old = MemoryContextSwitchTo(work_context);
@@ -390,15 +425,19 @@ collect_change(TransactionId xid, Relation relation, Oid relid, HeapTuple oldtup
 	for (int i = 0; i < entry->ntargets; i++)
 	{
 		TableTarget *seen = &entry->targets[i];
-		bool has_old = key_of(seen, relation, oldtuple, &oldkey);
-		bool has_new = !is_delete && key_of(seen, relation, newtuple, &newkey);
+		bool has_old = key_of(seen, relation, oldtuple, NULL, &oldkey);
+		bool has_new = key_of(seen, relation, newtuple, oldtuple, &newkey);
+		bool old_known = has_old || kind == PLINTH_DECODE_INSERT ||
+						 (kind == PLINTH_DECODE_UPDATE && oldtuple == NULL && seen->covered);
 
 		if (has_old)
 			push_mark(xid, seen->target, PLINTH_SYNC_MARK_KEY, oldkey.data, oldkey.len);
 		if (has_new && !(has_old && oldkey.len == newkey.len &&
 						 memcmp(oldkey.data, newkey.data, newkey.len) == 0))
 			push_mark(xid, seen->target, PLINTH_SYNC_MARK_KEY, newkey.data, newkey.len);
-		if (!has_old && !has_new)
+		if (!has_new && kind != PLINTH_DECODE_DELETE)
+			push_mark(xid, seen->target, PLINTH_SYNC_MARK_ALL, NULL, 0);
+		else if (!old_known)
 			push_mark(xid, seen->target, PLINTH_SYNC_MARK_SWEEP, NULL, 0);
 	}
 	MemoryContextSwitchTo(old);

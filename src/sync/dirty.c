@@ -182,9 +182,23 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 void
 plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key)
 {
+	dlist_iter iter;
+
 	Assert(key->in_flight);
 	key->in_flight = false;
-	move_to_owed(set, key, key->lsn);
+	set->nowed++;
+	/* It was among the oldest, so its place is near the head. */
+	dlist_foreach (iter, &set->owed)
+	{
+		PlinthDirtyKey *other = dlist_container(PlinthDirtyKey, node, iter.cur);
+
+		if (other->lsn >= key->lsn)
+		{
+			dlist_insert_before(&other->node, &key->node);
+			return;
+		}
+	}
+	dlist_push_tail(&set->owed, &key->node);
 }
 
 void

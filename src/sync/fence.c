@@ -107,7 +107,7 @@ do_prepared(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
 	plinth_sync_store_prepared(mapping);
 	if (*(bool *) arg)
-		plinth_sync_store_sweep(mapping);
+		plinth_sync_store_sweep(mapping, false);
 }
 
 typedef struct ForeignPage

@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -134,6 +135,18 @@ options_moved(Datum arg, int cacheid, uint32 hashvalue)
 		the_lane->client_stale = true;
 }
 
+static void
+mark_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncMark *mark)
+{
+	MemoryContext old = MemoryContextSwitchTo(lane->context);
+
+	if (mapping->sweep_lsn == 0)
+		mapping->sweep_lsn = mark->lsn;
+	mapping->sweep_xids = list_append_unique_oid(mapping->sweep_xids, mark->xid);
+	mapping->sweep_all |= mark->kind == PLINTH_SYNC_MARK_ALL;
+	MemoryContextSwitchTo(old);
+}
+
 /* The decoder's marks; true when any came. */
 static bool
 take_marks(PlinthLane *lane)
@@ -153,16 +166,21 @@ take_marks(PlinthLane *lane)
 			continue;
 		}
 		mapping = plinth_sync_lane_mapping(lane, mark.mapping);
-		if (mapping == NULL)
+		if (mapping == NULL &&
+			lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
 		{
-			/* The decoder may know it before we do; what is dropped is owed nothing. */
+			/*
+			 * The decoder may know it before we do.  What was dropped is owed
+			 * nothing, and what is unknown at this generation yet was committed
+			 * before the mapping's snapshot begins.
+			 */
 			plinth_sync_lane_load(lane);
 			mapping = plinth_sync_lane_mapping(lane, mark.mapping);
 		}
 		if (mapping == NULL)
 			continue;
-		if (mark.kind == PLINTH_SYNC_MARK_SWEEP)
-			mapping->sweep_lsn = mapping->sweep_lsn == 0 ? mark.lsn : mapping->sweep_lsn;
+		if (mark.kind == PLINTH_SYNC_MARK_SWEEP || mark.kind == PLINTH_SYNC_MARK_ALL)
+			mark_sweep(lane, mapping, &mark);
 		else
 			plinth_sync_dirty_mark(&mapping->dirty, &mark, key, mark.lsn < lane->start_lsn);
 	}
@@ -172,27 +190,80 @@ take_marks(PlinthLane *lane)
 static void
 add_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
-	plinth_sync_store_sweep(mapping);
+	plinth_sync_store_sweep(mapping, mapping->sweep_all);
 }
+
+/*
+ * Marks to sweep become a task once what they tell of is visible: a sweep that
+ * began before would find the rows that it is to miss.
+ */
+static void
+settle_sweep(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	bool visible = false;
+	ListCell *lc;
+
+	foreach (lc, mapping->sweep_xids)
+	{
+		if (TransactionIdIsInProgress(lfirst_oid(lc)))
+			continue;
+		visible = true;
+		break;
+	}
+	if (!visible || !plinth_sync_lane_run(lane, mapping, add_sweep, NULL))
+		return;
+	foreach (lc, mapping->sweep_xids)
+	{
+		if (!TransactionIdIsInProgress(lfirst_oid(lc)))
+			mapping->sweep_xids = foreach_delete_current (mapping->sweep_xids, lc);
+	}
+	if (mapping->sweep_xids == NIL)
+	{
+		mapping->sweep_lsn = 0;
+		mapping->sweep_all = false;
+	}
+}
+
+typedef struct Owed
+{
+	PlinthDirtyKey **keys;
+	int n;
+} Owed;
 
 static void
 store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
-	plinth_sync_store_owed(lane, mapping, STORE_AT_ONCE);
+	Owed *owed = arg;
+
+	plinth_sync_store_owed(mapping, owed->keys, owed->n);
 }
 
-/* Everything owed by this mapping into its table, as far as it is visible. */
+/*
+ * Everything owed by this mapping into its table, oldest first, as far as it
+ * is visible.  A key leaves memory once its row is committed.
+ */
 static void
 store_all(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
-	long before;
+	Owed owed;
+	bool stored = true;
 
-	do
+	if (mapping->dirty.nowed == 0)
+		return;
+	owed.keys = palloc(sizeof(PlinthDirtyKey *) * STORE_AT_ONCE);
+	while (stored &&
+		   (owed.n = plinth_sync_dirty_take(&mapping->dirty, owed.keys, STORE_AT_ONCE)) > 0)
 	{
-		before = mapping->dirty.nowed;
-		if (before == 0 || !plinth_sync_lane_run(lane, mapping, store_owed, NULL))
-			return;
-	} while (mapping->dirty.nowed < before);
+		stored = plinth_sync_lane_run(lane, mapping, store_owed, &owed);
+		for (int i = 0; i < owed.n; i++)
+		{
+			if (stored)
+				plinth_sync_dirty_forget(&mapping->dirty, owed.keys[i]);
+			else
+				plinth_sync_dirty_return(&mapping->dirty, owed.keys[i]);
+		}
+	}
+	pfree(owed.keys);
 }
 
 /* Keeps memory within bounds, and the WAL free while a mapping or the server cannot be written. */
@@ -209,8 +280,8 @@ make_room(PlinthLane *lane)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
 
-		if (mapping->sweep_lsn != 0 && plinth_sync_lane_run(lane, mapping, add_sweep, NULL))
-			mapping->sweep_lsn = 0;
+		if (mapping->sweep_lsn != 0)
+			settle_sweep(lane, mapping);
 		if (bytes > (Size) plinth_setting_sync_memory * 1024 / 2 || outage ||
 			!plinth_sync_lane_ready(mapping) || mapping->failures >= 2)
 			store_all(lane, mapping);
@@ -297,7 +368,8 @@ pause_length(PlinthLane *lane)
 													   plinth_setting_sync_checkpoint_interval));
 		if (mapping->retry_at > now)
 			due = Min(due, mapping->retry_at);
-		else if (mapping->dirty.nowed > 0 || (mapping->tasks != NIL && lane->retry_at <= now))
+		else if (mapping->sweep_lsn != 0 || mapping->dirty.nowed > 0 ||
+				 (mapping->tasks != NIL && lane->retry_at <= now))
 			due = Min(due, TimestampTzPlusMilliseconds(now, 20));
 		if (mapping->stored_any && mapping->stored_due > now)
 			due = Min(due, mapping->stored_due);

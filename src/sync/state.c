@@ -201,12 +201,13 @@ plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 }
 
 void
-plinth_sync_store_sweep(PlinthLaneMapping *mapping)
+plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything)
 {
-	static PlinthPlan plan = {"SELECT plinth._sync_sweep($1)", 1, {INT8OID}, NULL};
+	static PlinthPlan sweep = {"SELECT plinth._sync_sweep($1)", 1, {INT8OID}, NULL};
+	static PlinthPlan again = {"SELECT plinth._sync_send_again($1)", 1, {INT8OID}, NULL};
 	Datum value = Int64GetDatum(mapping->id);
 
-	run(&plan, &value, NULL);
+	run(everything ? &again : &sweep, &value, NULL);
 	plinth_sync_store_tasks_load(mapping);
 }
 

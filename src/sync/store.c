@@ -73,14 +73,11 @@ plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n, int z
 		mapping->stored_owed = true;
 }
 
-/* Moves at most max owed keys from memory to the table, oldest first. */
 void
-plinth_sync_store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, int max)
+plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n)
 {
-	PlinthDirtyKey **keys = palloc(sizeof(PlinthDirtyKey *) * max);
-	char **literals = palloc(sizeof(char *) * max);
-	char **zombies = palloc(sizeof(char *) * max);
-	int n = plinth_sync_dirty_take(&mapping->dirty, keys, max);
+	char **literals = palloc(sizeof(char *) * Max(n, 1));
+	char **zombies = palloc(sizeof(char *) * Max(n, 1));
 	int nzombies = 0;
 	int nkeys = mapping->def->nkeys;
 
@@ -93,8 +90,6 @@ plinth_sync_store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, int max)
 	/* First as zombies, then as owed: that leaves them owed and suspect. */
 	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
 	plinth_sync_store_keys(mapping, literals, n, 0);
-	for (int i = 0; i < n; i++)
-		plinth_sync_dirty_forget(&mapping->dirty, keys[i]);
 }
 
 int

@@ -116,6 +116,7 @@ typedef enum PlinthSyncMarkKind
 {
 	PLINTH_SYNC_MARK_KEY = 'K',
 	PLINTH_SYNC_MARK_SWEEP = 'S',    /* keys may have gone without a trace: sweep */
+	PLINTH_SYNC_MARK_ALL = 'A',      /* nor is it known which came: send everything again */
 	PLINTH_SYNC_MARK_PROGRESS = 'P', /* everything before lsn has been sent */
 } PlinthSyncMarkKind;
 
@@ -361,7 +362,9 @@ typedef struct PlinthLaneMapping
 	TimestampTz retry_at;   /* this mapping alone waits until then */
 	int failures;
 	bool shape_stale;
-	XLogRecPtr sweep_lsn; /* of a mark to sweep that is not a task yet, or 0 */
+	XLogRecPtr sweep_lsn; /* of the first mark to sweep that is not a task yet, or 0 */
+	List *sweep_xids;     /* whose marks those are, as Oids */
+	bool sweep_all;       /* not only to sweep: everything again */
 	PlinthSyncStat stat;
 } PlinthLaneMapping;
 
@@ -424,7 +427,8 @@ extern void plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *
 /* store.c, state.c: the tables; each inside a transaction of the caller's. */
 extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
 								   int zombie_stage);
-extern void plinth_sync_store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, int max);
+/* Keys taken from memory, with what is known of their zombies. */
+extern void plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n);
 extern int plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
 								  bool **suspects, int max);
 extern void plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspects,
@@ -439,7 +443,7 @@ extern void plinth_sync_store_prepared(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
-extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping);
+extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything);
 extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n,
 									int delay_ms);
 extern void plinth_sync_store_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
