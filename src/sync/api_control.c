@@ -103,6 +103,8 @@ add_tasks(int64 id, Oid relation)
 {
 	static PlinthPlan forget = {
 		"DELETE FROM plinth.sync_tasks WHERE mapping_id = $1", 1, {INT8OID}, NULL};
+	static PlinthPlan revive = {
+		"DELETE FROM plinth.sync_dead_letters WHERE mapping_id = $1", 1, {INT8OID}, NULL};
 	static PlinthPlan add = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)"
 							 " VALUES ($1, 'snapshot', $2), ($1, 'sweep', $2)",
 							 2,
@@ -111,6 +113,7 @@ add_tasks(int64 id, Oid relation)
 	Datum values[2];
 
 	execute_for(&forget, id, SPI_OK_DELETE);
+	execute_for(&revive, id, SPI_OK_DELETE);
 	values[0] = Int64GetDatum(id);
 	values[1] = ObjectIdGetDatum(relation);
 	plinth_base_spi_execute(&add, values, NULL, false, SPI_OK_INSERT);

@@ -174,11 +174,17 @@ plinth_sync_lane_settle(PlinthLane *lane)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
 		bool changed = false;
+		bool stale = mapping->shape_stale;
 
-		if (plinth_sync_lane_run(lane, mapping, do_settle, &changed) &&
-			(changed || mapping->shape_stale))
-			plinth_sync_lane_run(lane, mapping, do_reload, NULL);
-		mapping->shape_stale = mapping->def == NULL;
+		/*
+		 * Cleared before: what moves meanwhile sets it again.  What makes a
+		 * mapping impossible to run may go without a sign, such as a GRANT.
+		 */
+		mapping->shape_stale = false;
+		if (!plinth_sync_lane_run(lane, mapping, do_settle, &changed) ||
+			((changed || stale || mapping->def->problem != NULL) &&
+			 !plinth_sync_lane_run(lane, mapping, do_reload, NULL)))
+			mapping->shape_stale = true;
 		if (mapping->def == NULL)
 		{
 			/* Dropped this instant: the next load removes it. */

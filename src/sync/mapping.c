@@ -154,7 +154,7 @@ check_rights(PlinthSyncMapping *m)
 											   NameStr(class->relname)));
 	if (class->relpersistence != RELPERSISTENCE_PERMANENT)
 		problem(m, "the table is UNLOGGED now, so its changes are not in the WAL",
-				"ALTER TABLE … SET LOGGED, then plinth.sync_resync().");
+				"ALTER TABLE … SET LOGGED; everything is sent again then.");
 	relowner = class->relowner;
 	ReleaseSysCache(tuple);
 
@@ -426,7 +426,8 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		"SELECT m.name, m.relation::oid, m.owner::oid, m.server_name::text, m.collection,"
 		"       m.on_existing, m.paused, m.filter, m.id_cast, m.id_prefix, s.blocked, s.shape,"
 		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
-		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing"
+		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing,"
+		"       plinth._sync_is_keyed(m.relation, s.key_attnums)"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" WHERE m.id = $1",
 		1,
@@ -457,6 +458,10 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	m->nkeys = DatumGetInt32(column_datum(19, &isnull));
 	resyncing = column_datum(20, &isnull);
 	m->resyncing = !isnull && DatumGetBool(resyncing);
+	if (!DatumGetBool(column_datum(21, &isnull)) && !isnull)
+		problem(m,
+				"no unique index without WHERE on columns that are NOT NULL holds the key any more",
+				"Give the table its key back, or create the mapping again.");
 	compile(m, filter, id_cast, id_prefix);
 	SPI_finish();
 	return m;

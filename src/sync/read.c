@@ -16,17 +16,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-#include "sync/sync_int.h"
+#include "sync/read_int.h"
 
 #define FIRST_PORTION 8
 #define LARGEST_PORTION 256
@@ -35,40 +33,6 @@ static Size
 batch_limit(void)
 {
 	return (Size) plinth_setting_sync_batch_bytes * 1024;
-}
-
-static void
-as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
-{
-	GetUserIdAndSecContext(&state->userid, &state->sec_context);
-	SetUserIdAndSecContext(mapping->owner, state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
-											   SECURITY_RESTRICTED_OPERATION);
-}
-
-static void
-as_before(PlinthAsOwner *state)
-{
-	SetUserIdAndSecContext(state->userid, state->sec_context);
-}
-
-static SPIPlanPtr
-prepare(const char *sql, int nargs, Oid argtype, Oid lasttype, bool keep)
-{
-	Oid types[PLINTH_SYNC_MAX_KEYS + 1];
-	SPIPlanPtr plan;
-
-	for (int i = 0; i < nargs; i++)
-		types[i] = argtype;
-	if (OidIsValid(lasttype))
-		types[nargs++] = lasttype;
-	plan = SPI_prepare(sql, nargs, types);
-	if (plan == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not prepare the sync query: %s",
-														 SPI_result_code_string(SPI_result))));
-	if (keep)
-		SPI_keepplan(plan);
-	return plan;
 }
 
 /* The key columns of a result row as C strings in a row. */
@@ -209,21 +173,6 @@ key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys, int nkeys, Dat
 	}
 }
 
-/* The conversions were compiled for these types: a table that was altered since is read later. */
-static void
-check_types(PlinthSyncMapping *mapping, TupleDesc desc, int nfields)
-{
-	bool same = desc->natts == 1 + mapping->nkeys + nfields;
-
-	for (int i = 0; same && i < mapping->nkeys; i++)
-		same = TupleDescAttr(desc, i + 1)->atttypid == mapping->key_types[i];
-	for (int i = 0; same && i < nfields; i++)
-		same = TupleDescAttr(desc, i + 1 + mapping->nkeys)->atttypid == mapping->field_types[i];
-	if (!same)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the definition of table %s has changed", mapping->relation_name)));
-}
-
 /* SPI is connected, the owner is set. */
 static void
 read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, PlinthSyncBatch *batch)
@@ -233,14 +182,15 @@ read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, Plint
 	long portion = FIRST_PORTION;
 
 	if (mapping->keys_plan == NULL)
-		mapping->keys_plan =
-			prepare(mapping->keys_sql, mapping->nkeys, TEXTARRAYOID, InvalidOid, true);
+		mapping->keys_plan = plinth_sync_query_prepare(mapping->keys_sql, mapping->nkeys,
+													   TEXTARRAYOID, InvalidOid, true);
 	key_arrays(mapping, keys, nkeys, arrays);
 	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, true);
+	plinth_sync_query_check_relation(mapping, mapping->keys_plan, mapping->relation);
 	do
 	{
 		SPI_cursor_fetch(portal, true, portion);
-		check_types(mapping, SPI_tuptable->tupdesc, mapping->nfields);
+		plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, mapping->nfields);
 		for (uint64 i = 0; i < SPI_processed; i++)
 			take_key_row(mapping, keys, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, batch);
 		if (SPI_processed < portion)
@@ -249,61 +199,6 @@ read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, Plint
 		portion = Min(portion * 2, LARGEST_PORTION);
 	} while (batch->bytes < batch_limit());
 	SPI_cursor_close(portal);
-}
-
-/* Errors that say something of one row only. */
-static bool
-is_poison(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case MAKE_SQLSTATE('2', '2', '0', '0', '0'): /* data exception */
-		case MAKE_SQLSTATE('2', '3', '0', '0', '0'): /* a constraint of a domain */
-		case MAKE_SQLSTATE('5', '4', '0', '0', '0'): /* program limit exceeded */
-		case MAKE_SQLSTATE('P', '0', '0', '0', '0'): /* RAISE */
-		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):
-			return true;
-		default:
-			return sqlerrcode == ERRCODE_DATA_CORRUPTED || sqlerrcode == ERRCODE_INVALID_NAME;
-	}
-}
-
-typedef void (*ReadFunction)(void *arg);
-
-/*
- * Runs a read in a subtransaction; false with *error (palloc'd) when it failed
- * for what may be one row's fault.  Whatever else fails is raised.
- */
-static bool
-guarded(ReadFunction function, void *arg, ErrorData **error)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY ()
-		;
-	{
-		function(arg);
-		ReleaseCurrentSubTransaction();
-		ok = true;
-	}
-	PG_CATCH ()
-		;
-	{
-		MemoryContextSwitchTo(caller);
-		*error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	if (!ok && !is_poison((*error)->sqlerrcode))
-		ReThrowError(*error);
-	return ok;
 }
 
 typedef struct KeysRead
@@ -321,47 +216,10 @@ read_keys_function(void *arg)
 	PlinthAsOwner state;
 
 	SPI_connect();
-	as_owner(read->mapping, &state);
+	plinth_sync_query_as_owner(read->mapping, &state);
 	read_keys_once(read->mapping, read->keys, read->nkeys, read->batch);
-	as_before(&state);
+	plinth_sync_query_as_before(&state);
 	SPI_finish();
-}
-
-void
-plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
-					  PlinthSyncBatch *batch)
-{
-	KeysRead read = {mapping, keys, nkeys, batch};
-	ErrorData *error;
-	MemoryContext work =
-		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(work);
-
-	if (!guarded(read_keys_function, &read, &error))
-	{
-		plinth_sync_batch_cut(batch, 0);
-		batch->bytes = 0;
-		for (int i = 0; i < nkeys; i++)
-			keys[i].done = false;
-		for (int i = 0; i < nkeys && batch->bytes < batch_limit(); i++)
-		{
-			int before = batch->nops;
-			KeysRead one = {mapping, &keys[i], 1, batch};
-
-			if (guarded(read_keys_function, &one, &error))
-			{
-				for (int j = before; j < batch->nops; j++)
-					batch->ops[j].key = i;
-				continue;
-			}
-			plinth_sync_batch_cut(batch, before);
-			keys[i].done = true;
-			keys[i].poison = MemoryContextStrdup(batch->context, error->message);
-			keys[i].poison_code = error->sqlerrcode;
-		}
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
 }
 
 typedef struct AbsentRead
@@ -370,6 +228,7 @@ typedef struct AbsentRead
 	PlinthSyncKey *keys;
 	int nkeys;
 	bool *absent;
+	bool strict; /* a row that spells its key otherwise is not absent */
 } AbsentRead;
 
 static void
@@ -382,15 +241,16 @@ read_absent_function(void *arg)
 	StringInfoData text;
 
 	SPI_connect();
-	as_owner(mapping, &state);
+	plinth_sync_query_as_owner(mapping, &state);
 	if (mapping->absent_plan == NULL)
-		mapping->absent_plan =
-			prepare(mapping->absent_sql, mapping->nkeys, TEXTARRAYOID, InvalidOid, true);
+		mapping->absent_plan = plinth_sync_query_prepare(mapping->absent_sql, mapping->nkeys,
+														 TEXTARRAYOID, InvalidOid, true);
 	key_arrays(mapping, read->keys, read->nkeys, arrays);
 	initStringInfo(&text);
 	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, true, 0) != SPI_OK_SELECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not look up keys")));
-	check_types(mapping, SPI_tuptable->tupdesc, 0);
+	plinth_sync_query_check_relation(mapping, mapping->absent_plan, mapping->relation);
+	plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -405,24 +265,97 @@ read_absent_function(void *arg)
 			continue;
 		}
 		row_key_text(mapping, tuple, desc, &text);
-		read->absent[n] =
-			text.len != read->keys[n].keylen || memcmp(text.data, read->keys[n].key, text.len) != 0;
+		read->absent[n] = !read->strict && (text.len != read->keys[n].keylen ||
+											memcmp(text.data, read->keys[n].key, text.len) != 0);
 	}
-	as_before(&state);
+	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }
 
 void
 plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, bool *absent)
 {
-	AbsentRead read = {mapping, keys, nkeys, absent};
+	AbsentRead read = {mapping, keys, nkeys, absent, false};
 	ErrorData *error;
 
-	if (guarded(read_absent_function, &read, &error))
+	if (plinth_sync_query_guarded(read_absent_function, &read, &error))
 		return;
 	/* A key or row that cannot be read is looked at by itself when it is written. */
 	for (int i = 0; i < nkeys; i++)
 		absent[i] = true;
+}
+
+static void
+input_key_function(void *arg)
+{
+	AbsentRead *read = arg;
+	const char *text = read->keys[0].key;
+
+	for (int i = 0; i < read->mapping->nkeys; i++)
+	{
+		Oid input;
+		Oid ioparam;
+
+		getTypeInputInfo(getBaseType(read->mapping->key_types[i]), &input, &ioparam);
+		(void) OidInputFunctionCall(input, unconstify(char *, text), ioparam, -1);
+		text += strlen(text) + 1;
+	}
+}
+
+/*
+ * A key that fails though no row has it, or that is none of the key's type
+ * (which was another one when it was marked), has no document either: no _id
+ * could be made of it.
+ */
+static bool
+is_nothing(PlinthSyncMapping *mapping, PlinthSyncKey *key)
+{
+	bool absent = false;
+	AbsentRead read = {mapping, key, 1, &absent, true};
+	ErrorData *error;
+
+	if (!plinth_sync_query_guarded(input_key_function, &read, &error))
+		return true;
+	return plinth_sync_query_guarded(read_absent_function, &read, &error) && absent;
+}
+
+void
+plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
+					  PlinthSyncBatch *batch)
+{
+	KeysRead read = {mapping, keys, nkeys, batch};
+	ErrorData *error;
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+
+	if (!plinth_sync_query_guarded(read_keys_function, &read, &error))
+	{
+		plinth_sync_batch_cut(batch, 0);
+		batch->bytes = 0;
+		for (int i = 0; i < nkeys; i++)
+			keys[i].done = false;
+		for (int i = 0; i < nkeys && batch->bytes < batch_limit(); i++)
+		{
+			int before = batch->nops;
+			KeysRead one = {mapping, &keys[i], 1, batch};
+
+			if (plinth_sync_query_guarded(read_keys_function, &one, &error))
+			{
+				for (int j = before; j < batch->nops; j++)
+					batch->ops[j].key = i;
+				continue;
+			}
+			plinth_sync_batch_cut(batch, before);
+			keys[i].done = true;
+			if (is_nothing(mapping, &keys[i]))
+				continue;
+			keys[i].poison = MemoryContextStrdup(batch->context, error->message);
+			keys[i].poison_code = error->sqlerrcode;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
 }
 
 typedef struct PageRead
@@ -445,6 +378,7 @@ open_page(PageRead *read)
 	char nulls[PLINTH_SYNC_MAX_KEYS + 1];
 	bool keep = read->relation == mapping->relation && !read->keys_only;
 	SPIPlanPtr plan = keep ? mapping->page_plan[which] : NULL;
+	Portal portal;
 
 	memset(nulls, 'n', sizeof(nulls));
 	if (plan == NULL)
@@ -455,9 +389,10 @@ open_page(PageRead *read)
 				: quote_qualified_identifier(get_namespace_name(get_rel_namespace(read->relation)),
 											 get_rel_name(read->relation));
 
-		plan = prepare(psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], name,
-								mapping->page_tail[which][read->keys_only ? 1 : 0]),
-					   mapping->nkeys, TEXTOID, INT4OID, keep);
+		plan = plinth_sync_query_prepare(
+			psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], name,
+					 mapping->page_tail[which][read->keys_only ? 1 : 0]),
+			mapping->nkeys, TEXTOID, INT4OID, keep);
 		if (keep)
 			mapping->page_plan[which] = plan;
 	}
@@ -475,7 +410,9 @@ open_page(PageRead *read)
 	}
 	values[mapping->nkeys] = Int32GetDatum(read->limit);
 	nulls[mapping->nkeys] = ' ';
-	return SPI_cursor_open(NULL, plan, values, nulls, true);
+	portal = SPI_cursor_open(NULL, plan, values, nulls, true);
+	plinth_sync_query_check_relation(mapping, plan, read->relation);
+	return portal;
 }
 
 static void
@@ -510,13 +447,13 @@ read_page_function(void *arg)
 	int rows = 0;
 
 	SPI_connect();
-	as_owner(read->mapping, &state);
+	plinth_sync_query_as_owner(read->mapping, &state);
 	portal = open_page(read);
 	do
 	{
 		SPI_cursor_fetch(portal, true, portion);
-		check_types(read->mapping, SPI_tuptable->tupdesc,
-					read->keys_only ? 0 : read->mapping->nfields);
+		plinth_sync_query_check_types(read->mapping, SPI_tuptable->tupdesc,
+									  read->keys_only ? 0 : read->mapping->nfields);
 		for (uint64 i = 0; i < SPI_processed; i++)
 			take_page_row(read, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 		rows += SPI_processed;
@@ -529,7 +466,7 @@ read_page_function(void *arg)
 		portion = Min(portion * 2, LARGEST_PORTION);
 	} while (batch->bytes < batch_limit());
 	SPI_cursor_close(portal);
-	as_before(&state);
+	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }
 
@@ -549,12 +486,15 @@ read_page_singly(PageRead *read)
 		PlinthSyncKey *key = MemoryContextAllocZero(batch->context, sizeof(PlinthSyncKey));
 		KeysRead one = {read->mapping, key, 1, batch};
 		int before = batch->nops;
-		MemoryContext old = MemoryContextSwitchTo(batch->context);
+		MemoryContext old;
 
+		if (batch->bytes >= batch_limit())
+			break;
+		old = MemoryContextSwitchTo(batch->context);
 		key->key = plinth_sync_key_parse(read->mapping->nkeys, lfirst(lc), &key->keylen);
 		MemoryContextSwitchTo(old);
 		batch->last_key = lfirst(lc);
-		if (guarded(read_keys_function, &one, &error))
+		if (plinth_sync_query_guarded(read_keys_function, &one, &error))
 		{
 			for (int j = before; j < batch->nops; j++)
 			{
@@ -583,7 +523,7 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *afte
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 
-	if (!guarded(read_page_function, &read, &error))
+	if (!plinth_sync_query_guarded(read_page_function, &read, &error))
 	{
 		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;

@@ -1,0 +1,130 @@
+/*
+ * read_query.c
+ *		What every query for rows shares: who asks, and what may go wrong.
+ *
+ * A query runs as the mapping's owner in a restricted security context.  It
+ * names its table and was compiled for its columns' types: both are looked at
+ * again when it runs, since the table may have been altered since.  An error
+ * that may be one row's fault is told apart from what concerns the mapping.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/resowner.h"
+
+#include "sync/read_int.h"
+
+void
+plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
+{
+	GetUserIdAndSecContext(&state->userid, &state->sec_context);
+	SetUserIdAndSecContext(mapping->owner, state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+											   SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+plinth_sync_query_as_before(PlinthAsOwner *state)
+{
+	SetUserIdAndSecContext(state->userid, state->sec_context);
+}
+
+SPIPlanPtr
+plinth_sync_query_prepare(const char *sql, int nargs, Oid argtype, Oid lasttype, bool keep)
+{
+	Oid types[PLINTH_SYNC_MAX_KEYS + 1];
+	SPIPlanPtr plan;
+
+	for (int i = 0; i < nargs; i++)
+		types[i] = argtype;
+	if (OidIsValid(lasttype))
+		types[nargs++] = lasttype;
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not prepare the sync query: %s",
+														 SPI_result_code_string(SPI_result))));
+	if (keep)
+		SPI_keepplan(plan);
+	return plan;
+}
+
+/* The conversions were compiled for these types: a table that was altered since is read later. */
+void
+plinth_sync_query_check_types(PlinthSyncMapping *mapping, TupleDesc desc, int nfields)
+{
+	bool same = desc->natts == 1 + mapping->nkeys + nfields;
+
+	for (int i = 0; same && i < mapping->nkeys; i++)
+		same = TupleDescAttr(desc, i + 1)->atttypid == mapping->key_types[i];
+	for (int i = 0; same && i < nfields; i++)
+		same = TupleDescAttr(desc, i + 1 + mapping->nkeys)->atttypid == mapping->field_types[i];
+	if (!same)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the definition of table %s has changed", mapping->relation_name)));
+}
+
+/*
+ * A query names its table; by that name another one may stand there now.  The
+ * plan knows which it read, and its lock keeps that so.
+ */
+void
+plinth_sync_query_check_relation(PlinthSyncMapping *mapping, SPIPlanPtr plan, Oid relation)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	if (!list_member_oid(source->relationOids, relation))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table %s has been renamed", mapping->relation_name)));
+}
+
+/* Errors that say something of one row only. */
+static bool
+is_poison(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('2', '2', '0', '0', '0'): /* data exception */
+		case MAKE_SQLSTATE('2', '3', '0', '0', '0'): /* a constraint of a domain */
+		case MAKE_SQLSTATE('5', '4', '0', '0', '0'): /* program limit exceeded */
+		case MAKE_SQLSTATE('P', '0', '0', '0', '0'): /* RAISE */
+		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_DATA_CORRUPTED || sqlerrcode == ERRCODE_INVALID_NAME;
+	}
+}
+
+bool
+plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY ()
+		;
+	{
+		function(arg);
+		ReleaseCurrentSubTransaction();
+		ok = true;
+	}
+	PG_CATCH ()
+		;
+	{
+		MemoryContextSwitchTo(caller);
+		*error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (!ok && !is_poison((*error)->sqlerrcode))
+		ReThrowError(*error);
+	return ok;
+}
