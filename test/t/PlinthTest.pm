@@ -31,6 +31,8 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IO::Handle;
+use IPC::Open2 ();
 use IPC::Run;
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
@@ -42,6 +44,7 @@ our @EXPORT_OK = qw(node mongo_start proxy_start sync_server wait_until
   mongo_docs mongo_eval psql_ok psql_fails_like equal_ok);
 
 my %known_settings;
+my %comparer;
 
 # node(name, option => value...): a started cluster that has plinth.
 #	conf       more lines for postgresql.conf (they win)
@@ -230,6 +233,94 @@ PY
 	my $value = JSON::PP->new->utf8(0)->allow_nonref->decode($out);
 	$value = [ sort @$value ] if $opts{sort};
 	return $value;
+}
+
+# Differences between what a query returns (a JSON object a row, which has _id)
+# and a collection, read by PyMongo: a list of at most ten strings, empty when
+# both sides are equal.  Documents are compared as plain JSON: Int64 is a number,
+# Date its ISO text in UTC with milliseconds, Decimal128 and ObjectId their text,
+# binary its hexadecimal digits.
+sub differences
+{
+	my ($node, $dbname, $sql, $mongo, $db, $coll) = @_;
+	my $rows   = $node->safe_psql($dbname, $sql);
+	utf8::decode($rows) unless utf8::is_utf8($rows);
+	comparer();
+	print { $comparer{in} } JSON::PP->new->ascii->encode({
+		uri => ref $mongo ? $mongo->client_uri : $mongo,
+		db => $db, coll => $coll, rows => $rows }) . "\n";
+	my $answer = readline $comparer{out};
+	die 'the comparing client ended' unless defined $answer;
+	return @{ JSON::PP->new->ascii->decode($answer) };
+}
+
+# A Python that compares, started once: loading PyMongo takes its time.
+sub comparer
+{
+	return if %comparer && $comparer{owner} == $$;
+	my $python = $ENV{PLINTH_PYTHON} || '/usr/bin/python3';
+	my $script = <<'PY';
+import sys, json, datetime, bson, pymongo
+def plain(v):
+    if isinstance(v, dict):
+        return {k: plain(x) for k, x in v.items()}
+    if isinstance(v, list):
+        return [plain(x) for x in v]
+    if v is None or isinstance(v, (bool, int, float, str)):
+        return v
+    if isinstance(v, datetime.datetime):
+        return v.strftime('%Y-%m-%dT%H:%M:%S.') + '%03d' % (v.microsecond // 1000)
+    if isinstance(v, bytes):
+        return v.hex()
+    return str(v)
+def text(d):
+    return json.dumps(d, sort_keys=True)
+clients = {}
+for line in sys.stdin:
+    ask = json.loads(line)
+    uri = ask['uri']
+    if uri not in clients:
+        clients[uri] = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)
+    want, out = {}, []
+    for row in ask['rows'].split('\n'):
+        if row.strip():
+            d = json.loads(row)
+            i = text(d['_id'])
+            if i in want:
+                out.append('two rows with the _id ' + i)
+            want[i] = text(d)
+    for d in clients[uri][ask['db']][ask['coll']].find():
+        d = plain(d)
+        i = text(d['_id'])
+        expected = want.pop(i, None)
+        if expected is None:
+            out.append('extra: ' + text(d))
+        elif expected != text(d):
+            out.append('different: ' + expected + ' in MongoDB: ' + text(d))
+    out += ['missing: ' + d for d in want.values()]
+    print(json.dumps([o[:500] for o in out[:10]]), flush=True)
+PY
+	$comparer{pid} = IPC::Open2::open2($comparer{out}, $comparer{in}, $python, '-c', $script);
+	$comparer{owner} = $$;
+	$comparer{in}->autoflush(1);
+	return;
+}
+
+# As a test: both sides become equal within timeout seconds (default 30; 0: they
+# are now).  A row of $sql is a JSON object: see differences.
+sub equal_ok
+{
+	my ($node, $dbname, $sql, $mongo, $db, $coll, $name, $timeout) = @_;
+	my @differences;
+	my $end = time() + (defined $timeout ? $timeout : 30);
+	while (1)
+	{
+		@differences = differences($node, $dbname, $sql, $mongo, $db, $coll);
+		last if !@differences || time() > $end;
+		sleep 0.1;
+	}
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok(!@differences, $name) || !diag(join "\n", @differences);
 }
 
 # A Python literal.
