@@ -3,6 +3,7 @@
 PLINTH_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PLINTH_ROOT
 PG_CONFIG=${PG_CONFIG:-pg_config}
+command -v "$PG_CONFIG" >/dev/null || PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
 export PG_CONFIG
 
 plinth_bindir=$("$PG_CONFIG" --bindir)

@@ -18,7 +18,6 @@ if [ "$command" = start ]; then
 		$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless)
 fi
 
-PATH="$PATH:/usr/lib/postgresql/15/bin"
 . test/env.sh
 . test/place.sh
 place=${PLINTH_DEMO:-${TMPDIR:-/tmp}/plinth-demo-$PLINTH_TESTER}
