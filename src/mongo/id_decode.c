@@ -5,8 +5,8 @@
  * Any _id may come back from a collection, ours or not.  A candidate text is
  * made from the BSON value alone, read by the key type's input function and
  * encoded again: only what gives an equal _id is a key of ours.  Input
- * functions that can refuse run in a subtransaction, so a transaction must be
- * open.
+ * functions that can refuse run in a subtransaction, of a transaction of our
+ * own where none is open.
  */
 #include "postgres.h"
 
@@ -22,6 +22,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -291,9 +292,24 @@ decode_simple(const PlinthMongoIdSpec *spec, PlinthBson document, char **texts, 
 bool
 plinth_mongo_id_decode(const PlinthMongoIdSpec *spec, PlinthBson document, char **texts)
 {
+	MemoryContext context = CurrentMemoryContext;
+	bool own_transaction = !IsTransactionState();
 	bool result;
 
 	if (decode_simple(spec, document, texts, &result))
 		return result;
-	return try_decode(spec, document, texts);
+	if (own_transaction)
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		MemoryContextSwitchTo(context);
+	}
+	result = try_decode(spec, document, texts);
+	if (own_transaction)
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	MemoryContextSwitchTo(context);
+	return result;
 }
