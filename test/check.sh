@@ -255,12 +255,17 @@ stage_pgtap() {
 }
 
 stage_tap() {
-	local files testdir=$work/tap$version
+	local files newer testdir=$work/tap$version
 	files=$(chosen test/t/[0-9]*.pl)
 	[ -n "$files" ] || return
 	as_tester rm -rf "$testdir"
 	as_tester mkdir -p "$testdir"
 	export TESTDIR=$testdir
+	PLINTH_UPGRADE=
+	for newer in 16 18; do
+		[ -z "${config[$newer]:-}" ] || PLINTH_UPGRADE+="${PLINTH_UPGRADE:+:}$("${config[$newer]}" --bindir)"
+	done
+	export PLINTH_UPGRADE
 	# shellcheck disable=SC2086
 	tap -j "${JOBS:-2}" -t "$([ -n "$all" ] && echo 7200 || echo 900)" $files
 }

@@ -245,9 +245,10 @@ resync_everything(const PlinthSyncTarget *target)
 		{INT8OID},
 		NULL};
 
+	/* First: a loss that is noticed only now blocks every mapping. */
+	(void) plinth_decode_request_slot();
 	add_tasks(target->id, target->relation);
 	execute_for(&plan, target->id, SPI_OK_UPDATE);
-	(void) plinth_decode_request_slot();
 }
 
 PG_FUNCTION_INFO_V1(plinth_sync_resync);
@@ -357,6 +358,9 @@ adopt_mappings(const char *server, Oid caller)
 	plinth_base_spi_execute(&plan, values, server == NULL ? "n" : NULL, false, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	n = SPI_processed;
+	/* First: a loss that is noticed only now blocks every mapping. */
+	if (n > 0)
+		(void) plinth_decode_request_slot();
 	for (uint64 i = 0; i < n; i++)
 	{
 		HeapTuple tuple = table->vals[i];
@@ -367,8 +371,6 @@ adopt_mappings(const char *server, Oid caller)
 		adopt_mapping(DatumGetInt64(SPI_getbinval(tuple, table->tupdesc, 1, &isnull)),
 					  DatumGetObjectId(SPI_getbinval(tuple, table->tupdesc, 2, &isnull)));
 	}
-	if (n > 0)
-		(void) plinth_decode_request_slot();
 	return n;
 }
 
