@@ -27,7 +27,21 @@ typedef struct Holder
 	char *literal;
 	bool ours;
 	PlinthSyncBatch *batch;
+	MemoryContext context;
 } Holder;
+
+/* Leaves literal NULL where no row of ours could have the _id. */
+static void
+find_key(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Holder *holder = arg;
+	MemoryContext old = MemoryContextSwitchTo(holder->context);
+
+	if (plinth_sync_read_id(mapping->def, holder->id, &holder->key))
+		holder->literal =
+			plinth_sync_key_literal(mapping->def->nkeys, holder->key.key, holder->key.keylen);
+	MemoryContextSwitchTo(old);
+}
 
 static void
 mark_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
@@ -90,8 +104,6 @@ is_acknowledged(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op)
 void
 plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op)
 {
-	char *texts[PLINTH_SYNC_MAX_KEYS];
-	StringInfoData key;
 	PlinthMongoError ignored;
 	MemoryContext context = CurrentMemoryContext;
 
@@ -106,17 +118,10 @@ plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, Plinth
 			return;
 		if (holder.id.data != NULL)
 		{
-			if (!plinth_mongo_id_decode(mapping->def->idspec, holder.id, texts))
+			holder.context = context;
+			if (!plinth_sync_lane_run(lane, mapping, find_key, &holder) || holder.literal == NULL)
 				return;
-			initStringInfo(&key);
-			for (int i = 0; i < mapping->def->nkeys; i++)
-			{
-				appendStringInfoString(&key, texts[i]);
-				appendStringInfoChar(&key, '\0');
-			}
-			holder.key.key = key.data;
-			holder.key.keylen = key.len;
-			holder.literal = plinth_sync_key_literal(mapping->def->nkeys, key.data, key.len);
+			MemoryContextSwitchTo(context);
 			if (is_up_to_date(lane, mapping, &holder) ||
 				!plinth_sync_lane_run(lane, mapping, mark_holder, &holder) || !holder.ours)
 				return;

@@ -128,3 +128,26 @@ plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error)
 		ReThrowError(*error);
 	return ok;
 }
+
+/* Input functions of domains run code of the table's owner. */
+bool
+plinth_sync_read_id(PlinthSyncMapping *mapping, PlinthBson id, PlinthSyncKey *key)
+{
+	char *texts[PLINTH_SYNC_MAX_KEYS];
+	PlinthAsOwner state;
+	StringInfoData text;
+	bool ours;
+
+	plinth_sync_query_as_owner(mapping, &state);
+	ours = plinth_mongo_id_decode(mapping->idspec, id, texts);
+	plinth_sync_query_as_before(&state);
+	if (!ours)
+		return false;
+	initStringInfo(&text);
+	for (int i = 0; i < mapping->nkeys; i++)
+		appendBinaryStringInfo(&text, texts[i], strlen(texts[i]) + 1);
+	memset(key, 0, sizeof(*key));
+	key->key = text.data;
+	key->keylen = text.len;
+	return true;
+}

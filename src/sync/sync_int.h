@@ -269,6 +269,9 @@ extern void plinth_sync_batch_cut(PlinthSyncBatch *batch, int nops);
 extern void plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
 								  PlinthSyncBatch *batch);
 
+/* The key that an _id was made from, palloc'd; false for one that no row of ours could have. */
+extern bool plinth_sync_read_id(PlinthSyncMapping *mapping, PlinthBson id, PlinthSyncKey *key);
+
 /* Which of these keys have no row (that matches the filter), or one that spells its key otherwise. */
 extern void plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
 									bool *absent);

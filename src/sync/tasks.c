@@ -246,20 +246,8 @@ typedef struct Sweep
 	PlinthBson *strangers; /* that could not */
 	int nstrangers;
 	bool *foreign; /* strangers that were there before us */
+	MemoryContext context;
 } Sweep;
-
-static void
-look_up(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
-{
-	Sweep *sweep = arg;
-	MemoryContext old = CurrentMemoryContext;
-	bool *foreign;
-
-	plinth_sync_read_absent(mapping->def, sweep->keys, sweep->nkeys, sweep->absent);
-	foreign = plinth_sync_store_are_foreign(mapping, sweep->strangers, sweep->nstrangers);
-	memcpy(sweep->foreign, foreign, sizeof(bool) * sweep->nstrangers);
-	MemoryContextSwitchTo(old);
-}
 
 static void
 move_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
@@ -281,30 +269,31 @@ move_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 static void
 sort_ids(PlinthLaneMapping *mapping, Sweep *sweep)
 {
-	char *texts[PLINTH_SYNC_MAX_KEYS];
-
 	sweep->keys = palloc0(sizeof(PlinthSyncKey) * (sweep->nids + 1));
 	sweep->absent = palloc0(sizeof(bool) * (sweep->nids + 1));
 	sweep->strangers = palloc(sizeof(PlinthBson) * (sweep->nids + 1));
 	sweep->foreign = palloc0(sizeof(bool) * (sweep->nids + 1));
 	for (int i = 0; i < sweep->nids; i++)
 	{
-		StringInfoData key;
-
-		if (!plinth_mongo_id_decode(mapping->def->idspec, sweep->ids[i], texts))
-		{
+		if (plinth_sync_read_id(mapping->def, sweep->ids[i], &sweep->keys[sweep->nkeys]))
+			sweep->nkeys++;
+		else
 			sweep->strangers[sweep->nstrangers++] = sweep->ids[i];
-			continue;
-		}
-		initStringInfo(&key);
-		for (int k = 0; k < mapping->def->nkeys; k++)
-		{
-			appendStringInfoString(&key, texts[k]);
-			appendStringInfoChar(&key, '\0');
-		}
-		sweep->keys[sweep->nkeys].key = key.data;
-		sweep->keys[sweep->nkeys++].keylen = key.len;
 	}
+}
+
+static void
+look_up(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Sweep *sweep = arg;
+	MemoryContext old = MemoryContextSwitchTo(sweep->context);
+	bool *foreign;
+
+	sort_ids(mapping, sweep);
+	plinth_sync_read_absent(mapping->def, sweep->keys, sweep->nkeys, sweep->absent);
+	foreign = plinth_sync_store_are_foreign(mapping, sweep->strangers, sweep->nstrangers);
+	memcpy(sweep->foreign, foreign, sizeof(bool) * sweep->nstrangers);
+	MemoryContextSwitchTo(old);
 }
 
 /* Documents that no row of ours can stand behind, now or later. */
@@ -352,6 +341,7 @@ sweep_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, M
 	PlinthSyncTask before = *task;
 
 	sweep.task = task;
+	sweep.context = work;
 	if (plinth_mongo_scan(lane->client, mapping->def->collection, task->cursor_id, true,
 						  plinth_setting_sync_batch_rows, &sweep.ids, &sweep.nids,
 						  &error) != PLINTH_MONGO_OK)
@@ -359,7 +349,6 @@ sweep_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, M
 		plinth_sync_report_outage(lane, &error);
 		return true;
 	}
-	sort_ids(mapping, &sweep);
 	if (!plinth_sync_lane_run(lane, mapping, look_up, &sweep))
 		return true;
 	MemoryContextSwitchTo(work);

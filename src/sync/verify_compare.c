@@ -141,24 +141,6 @@ plinth_sync_verify_rows(PlinthVerify *verify)
 		compare_relation(verify, lfirst_oid(lc));
 }
 
-/* The key that an _id of ours was made from; false for another's. */
-static bool
-key_of_id(PlinthVerify *verify, PlinthBson document, PlinthSyncKey *key)
-{
-	char *texts[PLINTH_SYNC_MAX_KEYS];
-	StringInfoData text;
-
-	if (!plinth_mongo_id_decode(verify->mapping->idspec, document, texts))
-		return false;
-	initStringInfo(&text);
-	for (int i = 0; i < verify->mapping->nkeys; i++)
-		appendBinaryStringInfo(&text, texts[i], strlen(texts[i]) + 1);
-	memset(key, 0, sizeof(*key));
-	key->key = text.data;
-	key->keylen = text.len;
-	return true;
-}
-
 /* A page of the collection: which of its documents has no row? */
 static void
 compare_ids(PlinthVerify *verify, PlinthBson *documents, int ndocuments)
@@ -173,7 +155,7 @@ compare_ids(PlinthVerify *verify, PlinthBson *documents, int ndocuments)
 	plinth_sync_verify_begin(verify);
 	for (int i = 0; i < ndocuments; i++)
 	{
-		if (key_of_id(verify, documents[i], &keys[nkeys]))
+		if (plinth_sync_read_id(verify->mapping, documents[i], &keys[nkeys]))
 			document_of[nkeys++] = i;
 		else
 			candidates[n++].id = plinth_mongo_id_of(documents[i]);
