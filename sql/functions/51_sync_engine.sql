@@ -16,14 +16,14 @@ AS $$
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
 $$;
 
--- Which of a table and its partitions is not in the WAL: '' for none.
-CREATE OR REPLACE FUNCTION plinth._sync_unlogged(relation oid) RETURNS text
+-- Which of a table and its partitions has rows that are not in the WAL: '' for none.
+CREATE OR REPLACE FUNCTION plinth._sync_unseen(relation oid) RETURNS text
 LANGUAGE sql STABLE
 AS $$
     SELECT coalesce(pg_catalog.string_agg(c.oid::text, ' ' ORDER BY c.oid), '')
       FROM pg_catalog.pg_class AS c
      WHERE c.oid IN (SELECT relation UNION ALL SELECT unnest(plinth._sync_leaves(relation)))
-       AND c.relpersistence <> 'p'
+       AND (c.relpersistence <> 'p' OR c.relkind NOT IN ('r', 'p'))
 $$;
 
 -- Whether a unique index still makes these columns a key; NULL when there is no such table.
@@ -48,7 +48,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
                                                m.filter, m.collection, m.server_name,
-                                               plinth._sync_unlogged(m.relation)))
+                                               plinth._sync_unseen(m.relation)))
            || ' ' || coalesce(pg_catalog.string_agg(
                pg_catalog.format('%s:%I:%s%s%s', a.attnum, a.attname,
                                  pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -197,6 +197,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION plinth._sync_unlogged(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
+REVOKE ALL ON FUNCTION plinth._sync_unseen(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
     plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
     plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;

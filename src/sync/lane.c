@@ -131,8 +131,14 @@ relation_moved(Datum arg, Oid relid)
 static void
 options_moved(Datum arg, int cacheid, uint32 hashvalue)
 {
-	if (the_lane != NULL)
-		the_lane->client_stale = true;
+	ListCell *lc;
+
+	if (the_lane == NULL)
+		return;
+	the_lane->client_stale = true;
+	/* Rights to use the server are among what moved. */
+	foreach (lc, the_lane->mappings)
+		the_lane->shapes_stale = ((PlinthLaneMapping *) lfirst(lc))->shape_stale = true;
 }
 
 static void

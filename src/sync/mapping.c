@@ -152,9 +152,6 @@ check_rights(PlinthSyncMapping *m)
 	m->relation_name = MemoryContextStrdup(
 		m->context, quote_qualified_identifier(get_namespace_name(class->relnamespace),
 											   NameStr(class->relname)));
-	if (class->relpersistence != RELPERSISTENCE_PERMANENT)
-		problem(m, "the table is UNLOGGED now, so its changes are not in the WAL",
-				"ALTER TABLE … SET LOGGED; everything is sent again then.");
 	relowner = class->relowner;
 	ReleaseSysCache(tuple);
 
@@ -427,7 +424,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		"       m.on_existing, m.paused, m.filter, m.id_cast, m.id_prefix, s.blocked, s.shape,"
 		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
 		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing,"
-		"       plinth._sync_is_keyed(m.relation, s.key_attnums)"
+		"       plinth._sync_is_keyed(m.relation, s.key_attnums), plinth._sync_unseen(m.relation)"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" WHERE m.id = $1",
 		1,
@@ -458,6 +455,11 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	m->nkeys = DatumGetInt32(column_datum(19, &isnull));
 	resyncing = column_datum(20, &isnull);
 	m->resyncing = !isnull && DatumGetBool(resyncing);
+	if (strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 22), "") != 0)
+		problem(
+			m,
+			"the table, or a partition, is UNLOGGED or foreign now: its changes are not in the WAL",
+			"ALTER TABLE … SET LOGGED, or detach it; everything is sent again then.");
 	if (!DatumGetBool(column_datum(21, &isnull)) && !isnull)
 		problem(m,
 				"no unique index without WHERE on columns that are NOT NULL holds the key any more",
