@@ -27,15 +27,19 @@ stop() {
 	local file pid
 	[ -d "$place" ] || return 0
 	if [ -e "$place/data/postmaster.pid" ]; then
-		as_tester pg_ctl -D "$place/data" -m fast -w stop >/dev/null || true
+		(cd / && as_tester pg_ctl -D "$place/data" -m fast -w stop >/dev/null) || true
 	fi
 	for file in "$place"/*.server.pid; do
 		[ -e "$file" ] || continue
 		pid=$(cat "$file")
 		# Only if it is still the process that was started.
 		if grep -qsaE 'MongoTestServer|proxy\.py|mongod\.py' "/proc/$pid/cmdline"; then
-			as_tester kill "$pid" 2>/dev/null || true
-			while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+			kill "$pid" 2>/dev/null || true
+			for _ in $(seq 100); do
+				kill -0 "$pid" 2>/dev/null || break
+				sleep 0.1
+			done
+			kill -9 "$pid" 2>/dev/null || true
 		fi
 		rm -f "$file"
 	done
@@ -101,6 +105,7 @@ if [[ $mongo =~ ^mongodb://(([^@/]*)@)?([^,@/?]+)/?([^?]*)(\?(.*))?$ && $mongo !
 fi
 
 echo "Making a cluster ..."
+cd "$place"
 as_tester initdb -D "$place/data" -A trust -N -U postgres --no-locale -E UTF8 >/dev/null
 port=$("$PLINTH_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 as_tester "$place/src/test/servers/pg_conf.sh" "$place"
