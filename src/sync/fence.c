@@ -20,8 +20,10 @@
 
 #include "access/xlog.h"
 #include "decode/decode.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "sync/sync_int.h"
 
@@ -259,6 +261,11 @@ plinth_sync_disconnect(PlinthLane *lane)
 static void
 open_client(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
+	ForeignServer *server = GetForeignServerByName(lane->server, true);
+
+	lane->server_hash = server == NULL ? 0
+									   : GetSysCacheHashValue1(FOREIGNSERVEROID,
+															   ObjectIdGetDatum(server->serverid));
 	lane->client = plinth_mongo_open(lane->server, lane->owner, arg);
 }
 

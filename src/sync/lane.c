@@ -133,7 +133,8 @@ options_moved(Datum arg, int cacheid, uint32 hashvalue)
 {
 	ListCell *lc;
 
-	if (the_lane == NULL)
+	if (the_lane == NULL ||
+		(cacheid == FOREIGNSERVEROID && hashvalue != 0 && hashvalue != the_lane->server_hash))
 		return;
 	the_lane->client_stale = true;
 	/* Rights to use the server are among what moved. */
@@ -466,5 +467,11 @@ plinth_sync_lane_wanted(void)
 	}
 	SPI_finish();
 	plinth_sync_lanes_free(db, used);
+	/* A lane that has nothing to do any more idles: to stop it would stop the others. */
+	for (int i = wanted; wanted > 0 && i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		if (db->lanes[i].pid != 0)
+			wanted = i + 1;
+	}
 	return wanted;
 }

@@ -388,6 +388,7 @@ typedef struct PlinthLane
 	uint64 connections;
 	bool connected;
 	bool client_stale; /* options may have changed */
+	uint32 server_hash; /* of the server's OID, as its invalidations tell it */
 	int failures;
 	TimestampTz retry_at; /* the server waits until then; 0: not waiting */
 	TimestampTz last_checkpoint;

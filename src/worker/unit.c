@@ -5,11 +5,14 @@
  *
  * A unit is all instances of all services of one group, or one instance of a
  * service without a group.  It is idle (nothing runs), running (all of it
- * runs) or stopping; it stops as soon as one instance has ended, another
- * number of instances is wanted, or a restart is asked for, and starts when
- * it is idle, wanted and its delay is over.  An instance that ended by itself
- * counts as a failure, whatever its exit code: the delay doubles with each,
- * until the unit has run for a minute.
+ * runs) or stopping; it stops as soon as one instance has ended, fewer
+ * instances are wanted, or a restart is asked for, and starts when it is idle,
+ * wanted and its delay is over.  An instance that ended by itself counts as a
+ * failure, whatever its exit code: the delay doubles with each, until the unit
+ * has run for a minute.
+ *
+ * Where more instances are wanted of a unit that runs, they join it and the
+ * others go on; one that finds no worker slot is newcomer until it does.
  *
  * Local to a coordinator; the entries that it makes in the registry stay while
  * the unit is wanted, so that stat_workers shows what waits to start again.
@@ -26,6 +29,8 @@
 #define STABLE_MS 60000
 /* How often one that is stopping is looked at. */
 #define STOP_POLL_MS 100
+/* When an instance that found no worker slot tries again. */
+#define JOIN_AGAIN_MS 2000
 
 typedef struct Unit
 {
@@ -35,10 +40,12 @@ typedef struct Unit
 	PlinthWorkerCounts want;
 	PlinthWorkerCounts have; /* what children are for */
 	List *children;          /* PlinthWorkerChild * */
+	List *newcomers;         /* those that could not join yet */
 	bool running;            /* started and not yet stopping */
 	int failures;
 	TimestampTz started;
 	TimestampTz next_start;
+	TimestampTz next_join;
 } Unit;
 
 static List *units = NIL;
@@ -134,34 +141,87 @@ stop_unit(Unit *unit)
 	}
 }
 
-/* Makes the children that are wanted; the unit is idle. */
-static void
-make_children(Unit *unit)
+static List *
+forget_children(List *children)
 {
 	ListCell *lc;
-	MemoryContext oldcontext;
 
-	if (unit->children != NIL && memcmp(&unit->have, &unit->want, sizeof(unit->have)) == 0)
-		return;
-	foreach (lc, unit->children)
+	foreach (lc, children)
 		plinth_worker_child_forget(lfirst(lc));
-	list_free_deep(unit->children);
-	unit->children = NIL;
-	unit->have = unit->want;
+	list_free_deep(children);
+	return NIL;
+}
 
-	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+/* Adds what is wanted beyond what there is to a list of children. */
+static List *
+add_children(Unit *unit, List *children)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
 	for (int s = 0; s < plinth_worker_service_count(); s++)
 	{
-		for (int i = 0; i < unit->want.n[s]; i++)
+		for (int i = unit->have.n[s]; i < unit->want.n[s]; i++)
 		{
 			PlinthWorkerChild *child = palloc(sizeof(PlinthWorkerChild));
 
 			plinth_worker_child_init(child, MyDatabaseId, s,
 									 unit->group != NULL ? i : unit->instance);
-			unit->children = lappend(unit->children, child);
+			children = lappend(children, child);
 		}
 	}
 	MemoryContextSwitchTo(oldcontext);
+	unit->have = unit->want;
+	return children;
+}
+
+/* Makes the children that are wanted; the unit is idle. */
+static void
+make_children(Unit *unit)
+{
+	if (unit->children != NIL && unit->newcomers == NIL &&
+		memcmp(&unit->have, &unit->want, sizeof(unit->have)) == 0)
+		return;
+	unit->newcomers = forget_children(unit->newcomers);
+	unit->children = forget_children(unit->children);
+	memset(&unit->have, 0, sizeof(unit->have));
+	unit->children = add_children(unit, unit->children);
+}
+
+/* Is more wanted of what runs, and nothing less? */
+static bool
+may_grow(const Unit *unit)
+{
+	for (int s = 0; s < PLINTH_MAX_SERVICES; s++)
+	{
+		if (unit->want.n[s] < unit->have.n[s])
+			return false;
+	}
+	return unit->running;
+}
+
+/* Lets newcomers join; returns for how long none is due. */
+static long
+join_newcomers(Unit *unit, TimestampTz now)
+{
+	ListCell *lc;
+
+	if (unit->newcomers == NIL)
+		return LONG_MAX;
+	if (now < unit->next_join)
+		return TimestampDifferenceMilliseconds(now, unit->next_join);
+	foreach (lc, unit->newcomers)
+	{
+		MemoryContext oldcontext;
+
+		if (!plinth_worker_child_start(lfirst(lc)))
+			continue;
+		oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+		unit->children = lappend(unit->children, lfirst(lc));
+		MemoryContextSwitchTo(oldcontext);
+		unit->newcomers = foreach_delete_current (unit->newcomers, lc);
+	}
+	unit->next_join = TimestampTzPlusMilliseconds(now, JOIN_AGAIN_MS);
+	return unit->newcomers == NIL ? LONG_MAX : JOIN_AGAIN_MS;
 }
 
 static void
@@ -202,12 +262,20 @@ step_unit(Unit *unit, TimestampTz now)
 	}
 	if (unit->running && memcmp(&unit->have, &unit->want, sizeof(unit->have)) != 0)
 	{
-		stop_unit(unit);
-		unit->failures = 0;
-		unit->next_start = now;
+		if (may_grow(unit))
+		{
+			unit->newcomers = add_children(unit, unit->newcomers);
+			unit->next_join = now;
+		}
+		else
+		{
+			stop_unit(unit);
+			unit->failures = 0;
+			unit->next_start = now;
+		}
 	}
 	if (unit->running)
-		return LONG_MAX;
+		return join_newcomers(unit, now);
 	if (has_living(unit))
 		return STOP_POLL_MS;
 

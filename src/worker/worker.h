@@ -14,8 +14,8 @@
  * of a database asks wanted() inside a transaction of its own whenever the
  * generation of the extension or of sync changed (and every 10 s), and keeps
  * that many instances alive, numbered from 0.  All instances of services with
- * the same group stop when one of them ends or another number is wanted, and
- * start anew together.
+ * the same group stop when one of them ends or fewer are wanted, and start anew
+ * together; when more are wanted, those join and the others go on.
  */
 typedef struct PlinthService
 {

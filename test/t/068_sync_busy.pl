@@ -77,6 +77,19 @@ make_database('two');
 write_on('one');
 write_on('two');
 
+# ---- another server joins, and one leaves: nobody else notices ----
+my $pids = sub {
+	$node->safe_psql('postgres', "SELECT string_agg(service || pid, ' ' ORDER BY service, instance) FROM plinth.stat_workers WHERE database = 'one' AND instance = 0");
+};
+my $before = $pids->();
+PlinthTest::sync_server($node, 'more', $mongo->uri, 'more', dbname => 'one');
+$node->safe_psql('one', "CREATE TABLE more (id int PRIMARY KEY); INSERT INTO more VALUES (1); SELECT plinth.sync_table('more', 'more')");
+ok(PlinthTest::wait_until(sub { $mongo->count('more', 'more') == 1 }), 'a table on another server is synced');
+is($pids->(), $before, 'and the workers that ran run on');
+$node->safe_psql('one', "SELECT plinth.sync_drop('more'); DROP SERVER more CASCADE");
+sleep 3;
+is($pids->(), $before, 'also when it goes');
+
 # ---- while it streams ----
 within(20, 'VACUUM FULL', sub { $node->safe_psql('one', 'VACUUM FULL busy') });
 within(20, 'DROP TABLE of a synced table', sub { $node->safe_psql('one', 'DROP TABLE other') });
