@@ -208,7 +208,8 @@ canonical_keys(const PlinthSyncTarget *target, ArrayType *keys)
 					 errhint("Pass keys as texts, or no keys at all for every row.")));
 		values[i] = CStringGetTextDatum(canonical_key(target, values[i]));
 	}
-	AtEOXact_GUC(true, nestlevel);
+	/* What a domain's constraint set must not stay with our caller. */
+	AtEOXact_GUC(false, nestlevel);
 	SetUserIdAndSecContext(userid, sec_context);
 	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }

@@ -6,7 +6,9 @@
  * mapping's owner in a restricted security context with row_security off (a
  * policy that would hide a row is an error, never a deletion).  Rows come in
  * portions that grow, so that a batch ends at plinth.sync_batch_bytes however
- * large its rows are.
+ * large its rows are.  Not as SPI's read_only: then the snapshot is taken once
+ * the table is locked, and rows that a TRUNCATE or a rewrite made meanwhile are
+ * seen.
  *
  * A row that cannot become a document (or be read, such as one whose filter
  * divides by zero) must not stop the others: when a batch fails it is read
@@ -110,7 +112,8 @@ id_of_key(PlinthSyncMapping *mapping, const PlinthSyncKey *key, PlinthSyncBatch 
 		Oid input;
 		Oid ioparam;
 
-		getTypeInputInfo(mapping->key_types[i], &input, &ioparam);
+		/* A domain may refuse by now what a row had as its key. */
+		getTypeInputInfo(getBaseType(mapping->key_types[i]), &input, &ioparam);
 		values[i] = OidInputFunctionCall(input, unconstify(char *, text), ioparam, -1);
 		text += strlen(text) + 1;
 	}
@@ -185,7 +188,7 @@ read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, Plint
 		mapping->keys_plan = plinth_sync_query_prepare(mapping->keys_sql, mapping->nkeys,
 													   TEXTARRAYOID, InvalidOid, true);
 	key_arrays(mapping, keys, nkeys, arrays);
-	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, true);
+	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, false);
 	plinth_sync_query_check_relation(mapping, mapping->keys_plan, mapping->relation);
 	do
 	{
@@ -247,7 +250,7 @@ read_absent_function(void *arg)
 														 TEXTARRAYOID, InvalidOid, true);
 	key_arrays(mapping, read->keys, read->nkeys, arrays);
 	initStringInfo(&text);
-	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, false, 0) != SPI_OK_SELECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not look up keys")));
 	plinth_sync_query_check_relation(mapping, mapping->absent_plan, mapping->relation);
 	plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
@@ -290,7 +293,9 @@ input_key_function(void *arg)
 {
 	AbsentRead *read = arg;
 	const char *text = read->keys[0].key;
+	PlinthAsOwner state;
 
+	plinth_sync_query_as_owner(read->mapping, &state);
 	for (int i = 0; i < read->mapping->nkeys; i++)
 	{
 		Oid input;
@@ -300,6 +305,7 @@ input_key_function(void *arg)
 		(void) OidInputFunctionCall(input, unconstify(char *, text), ioparam, -1);
 		text += strlen(text) + 1;
 	}
+	plinth_sync_query_as_before(&state);
 }
 
 /*
@@ -410,7 +416,7 @@ open_page(PageRead *read)
 	}
 	values[mapping->nkeys] = Int32GetDatum(read->limit);
 	nulls[mapping->nkeys] = ' ';
-	portal = SPI_cursor_open(NULL, plan, values, nulls, true);
+	portal = SPI_cursor_open(NULL, plan, values, nulls, false);
 	plinth_sync_query_check_relation(mapping, plan, read->relation);
 	return portal;
 }

@@ -2,7 +2,8 @@
  * read_query.c
  *		What every query for rows shares: who asks, and what may go wrong.
  *
- * A query runs as the mapping's owner in a restricted security context.  It
+ * A query runs as the mapping's owner in a restricted security context; the
+ * settings that its code changes are put back at the end.  It
  * names its table and was compiled for its columns' types: both are looked at
  * again when it runs, since the table may have been altered since.  An error
  * that may be one row's fault is told apart from what concerns the mapping.
@@ -11,6 +12,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
@@ -23,11 +25,14 @@ plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
 	GetUserIdAndSecContext(&state->userid, &state->sec_context);
 	SetUserIdAndSecContext(mapping->owner, state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
 											   SECURITY_RESTRICTED_OPERATION);
+	state->nestlevel = NewGUCNestLevel();
 }
 
 void
 plinth_sync_query_as_before(PlinthAsOwner *state)
 {
+	/* What the owner's code set, such as search_path, must not meet ours. */
+	AtEOXact_GUC(false, state->nestlevel);
 	SetUserIdAndSecContext(state->userid, state->sec_context);
 }
 
