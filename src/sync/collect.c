@@ -60,8 +60,9 @@ typedef struct TableTarget
 
 typedef struct TableEntry
 {
-	Oid relid; /* hash key */
+	Oid relid; /* hash key; while a table is rewritten, of the new heap */
 	bool valid;
+	MemoryContext context; /* of targets and below; NULL without */
 	int ntargets;
 	TableTarget *targets;
 } TableEntry;
@@ -271,15 +272,17 @@ resolve_target(TableTarget *seen, Relation relation, Oid relid)
 			return false;
 		seen->attnums[i] = attnum;
 		getTypeOutputInfo(attr->atttypid, &output, &varlena);
-		fmgr_info_cxt(output, &seen->output[i], tables_context);
+		fmgr_info_cxt(output, &seen->output[i], CurrentMemoryContext);
 	}
 	seen->covered = is_covered(seen, relation);
 	return target->nkeys > 0;
 }
 
+/* relid is the table's own oid, or of the one whose new heap it is to be. */
 static TableEntry *
 table_entry(Relation relation, Oid relid)
 {
+	Oid key = RelationGetRelid(relation);
 	TableEntry *entry;
 	bool found;
 	List *ancestors = NIL;
@@ -296,15 +299,20 @@ table_entry(Relation relation, Oid relid)
 		tables =
 			hash_create("plinth collect tables", 128, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	entry = hash_search(tables, &relid, HASH_ENTER, &found);
+	entry = hash_search(tables, &key, HASH_ENTER, &found);
 	if (found && entry->valid)
 		return entry;
+	if (found && entry->context != NULL)
+		MemoryContextDelete(entry->context);
 
+	entry->valid = false;
+	entry->context = NULL;
 	entry->ntargets = 0;
 	entry->targets = NULL;
-	if (relation->rd_rel->relispartition)
+	/* A new heap does not say itself whether it is for a partition. */
+	if (get_rel_relispartition(relid))
 		ancestors = get_partition_ancestors(relid);
-	old = MemoryContextSwitchTo(tables_context);
+	old = CurrentMemoryContext;
 	foreach (lc, targets)
 	{
 		Target *target = lfirst(lc);
@@ -312,8 +320,13 @@ table_entry(Relation relation, Oid relid)
 
 		if (target->relation != relid && !list_member_oid(ancestors, target->relation))
 			continue;
-		if (entry->targets == NULL)
+		if (entry->context == NULL)
+		{
+			entry->context =
+				AllocSetContextCreate(tables_context, "plinth collect table", ALLOCSET_SMALL_SIZES);
+			MemoryContextSwitchTo(entry->context);
 			entry->targets = palloc0(sizeof(TableTarget) * list_length(targets));
+		}
 		seen = &entry->targets[entry->ntargets++];
 		seen->target = target;
 		if (!resolve_target(seen, relation, relid))
