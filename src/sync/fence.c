@@ -234,18 +234,20 @@ plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 
 /* What MongoDB acknowledged since the last fence may be lost: it is owed again. */
 static void
+doubt(PlinthLaneMapping *mapping)
+{
+	mapping->verified_fence = false;
+	plinth_sync_dirty_unfenced(&mapping->dirty);
+	plinth_sync_task_rewind(mapping);
+}
+
+static void
 doubt_everything(PlinthLane *lane)
 {
 	ListCell *lc;
 
 	foreach (lc, lane->mappings)
-	{
-		PlinthLaneMapping *mapping = lfirst(lc);
-
-		mapping->verified_fence = false;
-		plinth_sync_dirty_unfenced(&mapping->dirty);
-		plinth_sync_task_rewind(mapping);
-	}
+		doubt(lfirst(lc));
 }
 
 void
@@ -380,7 +382,8 @@ plinth_sync_checkpoint(PlinthLane *lane)
 		}
 		else
 		{
-			mapping->verified_fence = false;
+			/* Where it is blocked now, its keys must not keep the WAL. */
+			doubt(mapping);
 			plinth_sync_check_fence(lane, mapping);
 		}
 	}
