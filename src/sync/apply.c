@@ -19,6 +19,21 @@
 
 #define MAX_ATTEMPTS 12
 
+/* Once settling was stopped by something else, the others wait with it. */
+static void
+settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op,
+				PlinthMongoError *stopped)
+{
+	if (stopped->status != PLINTH_MONGO_OK)
+	{
+		op->error = *stopped;
+		return;
+	}
+	plinth_sync_settle_conflict(lane, mapping, op);
+	if (op->error.status != PLINTH_MONGO_OK && plinth_mongo_status_is_transient(op->error.status))
+		*stopped = op->error;
+}
+
 bool
 plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch *batch,
 				  bool *unknown)
@@ -27,6 +42,7 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	PlinthMongoOp *ops =
 		palloc_extended(sizeof(PlinthMongoOp) * Max(batch->nops, 1), MCXT_ALLOC_HUGE);
 	PlinthMongoError error = {0};
+	PlinthMongoError stopped = {0};
 	PlinthMongoStatus status;
 
 	*unknown = false;
@@ -39,8 +55,8 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	{
 		for (int i = 0; i < batch->nops; i++)
 		{
-			if (ops[i].error.status == PLINTH_MONGO_DUPLICATE_KEY && lane->client != NULL)
-				plinth_sync_settle_conflict(lane, mapping, &ops[i]);
+			if (ops[i].error.status == PLINTH_MONGO_DUPLICATE_KEY)
+				settle_conflict(lane, mapping, &ops[i], &stopped);
 			if (ops[i].error.status == PLINTH_MONGO_WRITE_CONCERN)
 				*unknown = true;
 			batch->ops[i].op.error = ops[i].error;

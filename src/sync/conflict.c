@@ -9,10 +9,11 @@
  * written again like any key that is owed.
  *
  * Where the holder's document is what its row is now, two rows really have the
- * value; where the holder is not ours, there is nothing to wait for either.
+ * value; where it was there before us, there is nothing to wait for either.
  * Then the error stays and the key becomes a dead letter.  Since only a
  * document that is out of date ever makes way, two rows cannot displace each
- * other for ever.
+ * other for ever.  A document that no row of ours could have made and that was
+ * not there before us goes, as it would in a sweep.
  */
 #include "postgres.h"
 
@@ -43,6 +44,10 @@ find_key(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Marked as suspect before the document is deleted: that its deletion lands
+ * only after it was written again must not be its end.
+ */
 static void
 mark_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
@@ -50,8 +55,10 @@ mark_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	bool *foreign = plinth_sync_store_are_foreign(mapping, &holder->id, 1);
 
 	holder->ours = !foreign[0];
-	if (holder->ours)
-		plinth_sync_store_keys(mapping, &holder->literal, 1, 0);
+	if (!holder->ours || holder->literal == NULL)
+		return;
+	plinth_sync_store_keys(mapping, &holder->literal, 1, 1);
+	plinth_sync_store_keys(mapping, &holder->literal, 1, 0);
 }
 
 static void
@@ -62,19 +69,14 @@ read_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_read_keys(mapping->def, &holder->key, 1, holder->batch);
 }
 
-/* Is the holder's document what its row is now? */
+/* Is the holder's document, which was found, what its row (which was read) is now? */
 static bool
 is_up_to_date(PlinthLane *lane, PlinthLaneMapping *mapping, Holder *holder)
 {
-	MemoryContext context = CurrentMemoryContext;
 	PlinthBson *documents;
 	int ndocuments;
 	PlinthMongoError ignored;
 
-	holder->batch = plinth_sync_batch_create(context);
-	if (!plinth_sync_lane_run(lane, mapping, read_holder, holder))
-		return true; /* cannot tell: it stays */
-	MemoryContextSwitchTo(context);
 	if (plinth_mongo_find(lane->client, mapping->def->collection, &holder->id, 1, &documents,
 						  &ndocuments, &ignored) != PLINTH_MONGO_OK ||
 		ndocuments != 1)
@@ -101,37 +103,63 @@ is_acknowledged(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op)
 		   op->error.status == PLINTH_MONGO_OK;
 }
 
+/*
+ * Takes the holder's document out of the way; false when it stays: because it
+ * has the value rightly (op's error is left), or because of what has nothing to
+ * do with the value (op's error says so, and op is tried again).
+ */
+static bool
+make_way(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op, Holder *holder)
+{
+	MemoryContext context = CurrentMemoryContext;
+	PlinthMongoOp removal = {0};
+
+	holder->context = context;
+	holder->batch = plinth_sync_batch_create(context);
+	if (!plinth_sync_lane_run(lane, mapping, find_key, holder) ||
+		(holder->literal != NULL && !plinth_sync_lane_run(lane, mapping, read_holder, holder)))
+	{
+		op->error.status = PLINTH_MONGO_OTHER;
+		return false;
+	}
+	MemoryContextSwitchTo(context);
+	if (holder->literal != NULL && is_up_to_date(lane, mapping, holder))
+		return false;
+	if (!plinth_sync_lane_run(lane, mapping, mark_holder, holder))
+	{
+		op->error.status = PLINTH_MONGO_OTHER;
+		return false;
+	}
+	MemoryContextSwitchTo(context);
+	if (!holder->ours)
+		return false;
+	removal.kind = PLINTH_MONGO_DELETE;
+	removal.id = holder->id;
+	if (is_acknowledged(lane, mapping, &removal))
+		return true;
+	op->error = removal.error;
+	return false;
+}
+
 void
 plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op)
 {
-	PlinthMongoError ignored;
-	MemoryContext context = CurrentMemoryContext;
+	PlinthMongoError error = {0};
 
 	/* A value may be taken by one document in each of several unique indexes. */
 	for (int round = 0; round < 4 && op->error.status == PLINTH_MONGO_DUPLICATE_KEY; round++)
 	{
 		Holder holder = {0};
-		PlinthMongoOp removal = {0};
 
 		if (plinth_mongo_conflict_holder(lane->client, mapping->def->collection, op, &holder.id,
-										 &ignored) != PLINTH_MONGO_OK)
-			return;
-		if (holder.id.data != NULL)
+										 &error) != PLINTH_MONGO_OK)
 		{
-			holder.context = context;
-			if (!plinth_sync_lane_run(lane, mapping, find_key, &holder) || holder.literal == NULL)
-				return;
-			MemoryContextSwitchTo(context);
-			if (is_up_to_date(lane, mapping, &holder) ||
-				!plinth_sync_lane_run(lane, mapping, mark_holder, &holder) || !holder.ours)
-				return;
-			MemoryContextSwitchTo(context);
-			removal.kind = PLINTH_MONGO_DELETE;
-			removal.id = holder.id;
-			if (!is_acknowledged(lane, mapping, &removal))
-				return;
+			op->error = error;
+			return;
 		}
 		/* Without a holder it has let go of the value meanwhile. */
+		if (holder.id.data != NULL && !make_way(lane, mapping, op, &holder))
+			return;
 		mapping->stat.retries++;
 		if (is_acknowledged(lane, mapping, op))
 			return;
