@@ -295,10 +295,15 @@ stage_sanitize() {
 			--suppressions=$work/sanitize/test/valgrind.supp --log-file=$logs/valgrind.%p $(command -v postgres) "\$@"
 	END
 	as_tester chmod +x "$work/postgres.valgrind"
-	server_start "$work/sanitizedb" UBSAN_OPTIONS=print_stacktrace=1 PGCTLTIMEOUT=300 ||
+	server_start "$work/sanitizedb" ||
 		{ failed "sanitize: server"; return; }
 	server_stop
-	as_tester pg_ctl -D "$work/sanitizedb/data" -p "$work/postgres.valgrind" -l "$work/sanitizedb/log" -w -t 300 start >/dev/null
+	if ! as_tester env UBSAN_OPTIONS=print_stacktrace=1 pg_ctl -D "$work/sanitizedb/data" -p "$work/postgres.valgrind" \
+		-l "$work/sanitizedb/log" -w -t 300 start >/dev/null; then
+		head -20 "$logs"/valgrind.*
+		failed "sanitize: server under Valgrind"
+		return
+	fi
 	export PGHOST=$work/sanitizedb PGPORT=5432 PGUSER=postgres
 	pg_regress sanitize REGRESS="$names" ISOLATION=
 	server_stop
