@@ -29,6 +29,7 @@ my $harness = TAP::Harness->new({
 	jobs => $jobs,
 	merge => 0,
 	failures => 1,
+	comments => defined $exec,
 	exec => sub {
 		my (undef, $file) = @_;
 		my @command = ('timeout', '-k', '10', $limit);

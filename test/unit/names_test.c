@@ -53,7 +53,7 @@ main(void)
 										 "1@2.3",
 										 "ann@xn--bcher-kva.example",
 										 "m\xc3\xbcller@\xc3\xbcmlaut.example",
-										 "cher.example",
+										 "ann@b\303\274cher.example",
 										 "\xe7\x94\xa8\xe6\x88\xb7@\xe4\xbe\x8b.example"};
 	static const char *const no_emails[] = {
 		"",       "@",       "a",      "a@",      "@b",          "a@@b",        "a@b@c",
