@@ -6,8 +6,9 @@
  *	 acknowledged by the majority	done, once the fence has moved
  *	 a unique index refuses it		settled in conflict.c, else a dead letter
  *	 it can never be stored			a dead letter; the next change tries again
- *	 answered with another error	owed again, later; a dead letter after
- *									MAX_ATTEMPTS
+ *	 answered with another error	owed again, later and later (in sync_dirty,
+ *									so that it delays no other); a dead letter
+ *									after MAX_ATTEMPTS
  *	 no answer						owed again, and suspect: the write may land
  *									after a newer one (docs/sync.md, zombies)
  */
@@ -142,8 +143,10 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	OwedBatch *owed = arg;
 	char **zombies = palloc(sizeof(char *) * owed->nkeys);
 	char **alive = palloc(sizeof(char *) * owed->nkeys);
+	char **later = palloc(sizeof(char *) * owed->nkeys);
 	int nzombies = 0;
 	int nalive = 0;
+	int nlater = 0;
 
 	for (int i = 0; i < owed->nkeys; i++)
 	{
@@ -155,18 +158,23 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 			(owed->errors[i] == NULL && key->poison == NULL && !dirty->zombie && !mapping->dead))
 			continue;
 		literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
-		if (key->poison != NULL ||
-			(owed->errors[i] != NULL && never(owed->errors[i], dirty->attempts)))
-			store_dead(mapping, literal, key, owed->errors[i]);
-		else if (owed->errors[i] == NULL)
+		if (key->poison != NULL || (owed->errors[i] != NULL && never(owed->errors[i], 0)))
 		{
-			alive[nalive++] = literal;
-			if (dirty->zombie)
-				zombies[nzombies++] = literal;
+			store_dead(mapping, literal, key, owed->errors[i]);
+			continue;
 		}
+		if (owed->errors[i] == NULL)
+			alive[nalive++] = literal;
+		else
+			later[nlater++] = literal;
+		if (dirty->zombie ||
+			(owed->errors[i] != NULL && plinth_mongo_status_is_unknown(owed->errors[i]->status)))
+			zombies[nzombies++] = literal;
 	}
 	plinth_sync_store_undead(mapping, alive, nalive);
 	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
+	plinth_sync_store_keys(mapping, later, nlater, 0);
+	plinth_sync_store_later(mapping, later, nlater);
 }
 
 static void
@@ -189,20 +197,18 @@ finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 
 		if (!owed->keys[i].done)
 			plinth_sync_dirty_return(&mapping->dirty, dirty);
-		else if (owed->keys[i].poison != NULL || (error != NULL && never(error, dirty->attempts)))
-			plinth_sync_dirty_forget(&mapping->dirty, dirty);
-		else if (error == NULL)
+		else if (error == NULL && owed->keys[i].poison == NULL)
 		{
 			dirty->zombie = false;
 			plinth_sync_dirty_ack(&mapping->dirty, dirty);
 		}
 		else
 		{
-			dirty->attempts++;
-			dirty->zombie |= plinth_mongo_status_is_unknown(error->status);
-			plinth_sync_dirty_return(&mapping->dirty, dirty);
-			plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
-									   error->message);
+			/* A dead letter, or in sync_dirty. */
+			plinth_sync_dirty_forget(&mapping->dirty, dirty);
+			if (error != NULL && !never(error, 0))
+				plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
+										   error->message);
 		}
 	}
 }
@@ -255,6 +261,7 @@ typedef struct StoredBatch
 {
 	PlinthSyncKey *keys;
 	int *stages;
+	int *attempts;
 	bool *suspects;
 	int nkeys;
 	PlinthSyncBatch *batch;
@@ -268,8 +275,9 @@ take_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	StoredBatch *stored = arg;
 	MemoryContext old = MemoryContextSwitchTo(stored->context);
 
-	stored->nkeys = plinth_sync_store_take(mapping, &stored->keys, &stored->stages,
-										   &stored->suspects, plinth_setting_sync_batch_rows);
+	stored->nkeys =
+		plinth_sync_store_take(mapping, &stored->keys, &stored->stages, &stored->attempts,
+							   &stored->suspects, plinth_setting_sync_batch_rows);
 	MemoryContextSwitchTo(old);
 	if (stored->nkeys == 0)
 		plinth_sync_store_counts(mapping);
@@ -291,8 +299,10 @@ settle_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	char **later = palloc(sizeof(char *) * stored->nkeys);
 	bool *suspects = palloc(sizeof(bool) * stored->nkeys);
 	int *stages = palloc(sizeof(int) * stored->nkeys);
+	char **unsent = palloc(sizeof(char *) * stored->nkeys);
 	int ndone = 0;
 	int nlater = 0;
+	int nunsent = 0;
 
 	for (int i = 0; i < stored->nkeys; i++)
 	{
@@ -300,10 +310,11 @@ settle_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		const PlinthMongoError *error = stored->errors[i];
 		char *literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
 
-		if (key->done && (key->poison != NULL || (error != NULL && never(error, MAX_ATTEMPTS))))
+		if (key->done &&
+			(key->poison != NULL || (error != NULL && never(error, stored->attempts[i]))))
 			store_dead(mapping, literal, key, error);
 		else if (!key->done)
-			later[nlater++] = literal;
+			unsent[nunsent++] = literal;
 		else if (error != NULL)
 		{
 			later[nlater++] = literal;
@@ -318,7 +329,8 @@ settle_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		}
 	}
 	plinth_sync_store_undead(mapping, done, ndone);
-	plinth_sync_store_later(mapping, later, nlater, 1000);
+	plinth_sync_store_unsent(mapping, unsent, nunsent);
+	plinth_sync_store_later(mapping, later, nlater);
 	plinth_sync_store_done(mapping, done, suspects, stages, ndone);
 }
 

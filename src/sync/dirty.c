@@ -140,7 +140,6 @@ plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const ch
 		set->nacked--;
 		dirty->acked = false;
 		dirty->seen_at = GetCurrentTimestamp();
-		dirty->attempts = 0;
 		move_to_owed(set, dirty, dirty->lsn);
 	}
 }
@@ -206,7 +205,6 @@ plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key)
 {
 	Assert(key->in_flight);
 	key->in_flight = false;
-	key->attempts = 0;
 	key->acked = true;
 	dlist_push_tail(&set->acked, &key->node);
 	set->nacked++;

@@ -94,16 +94,15 @@ plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n)
 
 int
 plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
-					   bool **suspects, int max)
+					   int **attempts, bool **suspects, int max)
 {
 	static PlinthPlan plan = {
 		"UPDATE plinth.sync_dirty AS d"
-		"   SET suspect = d.suspect OR d.sent_at IS NOT NULL, sent_at = clock_timestamp(),"
-		"       attempts = d.attempts + 1"
+		"   SET suspect = d.suspect OR d.sent_at IS NOT NULL, sent_at = clock_timestamp()"
 		"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"
 		"         WHERE p.mapping_id = $1 AND p.due_at <= clock_timestamp()"
 		"         ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS picked"
-		" WHERE d.ctid = picked.ctid RETURNING d.key, d.zombie_stage, d.suspect",
+		" WHERE d.ctid = picked.ctid RETURNING d.key, d.zombie_stage, d.suspect, d.attempts",
 		2,
 		{INT8OID, INT4OID},
 		NULL};
@@ -116,6 +115,7 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **s
 	n = (int) SPI_processed;
 	*keys = MemoryContextAllocZero(caller, sizeof(PlinthSyncKey) * Max(n, 1));
 	*stages = MemoryContextAlloc(caller, sizeof(int) * Max(n, 1));
+	*attempts = MemoryContextAlloc(caller, sizeof(int) * Max(n, 1));
 	*suspects = MemoryContextAlloc(caller, sizeof(bool) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
@@ -128,6 +128,7 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **s
 											   &(*keys)[i].keylen);
 		(*stages)[i] = DatumGetInt16(SPI_getbinval(tuple, desc, 2, &isnull));
 		(*suspects)[i] = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+		(*attempts)[i] = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -179,18 +180,36 @@ plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspec
 	plinth_sync_store_counts(mapping);
 }
 
-/* Keys whose document failed by itself and is tried again later. */
+/* Keys whose document failed by itself and is tried again later, and later each time. */
 void
-plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n, int delay_ms)
+plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n)
 {
 	static PlinthPlan plan = {
-		"UPDATE plinth.sync_dirty SET due_at = clock_timestamp() + $3 * interval '1 ms'"
+		"UPDATE plinth.sync_dirty SET attempts = attempts + 1,"
+		"       due_at = clock_timestamp() + interval '1 ms'"
+		"       * (least(200 * power(2, least(attempts, 30)), $3) * (0.5 + random() / 2))"
 		" WHERE mapping_id = $1 AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
 		3,
-		{INT8OID, TEXTARRAYOID, INT4OID},
+		{INT8OID, TEXTARRAYOID, FLOAT8OID},
 		NULL};
 	Datum values[3] = {Int64GetDatum(mapping->id), text_array(literals, n),
-					   Int32GetDatum(delay_ms)};
+					   Float8GetDatum(plinth_setting_sync_retry_max)};
+
+	if (n > 0)
+		run(&plan, values, NULL);
+}
+
+/* Keys that were taken, but for which the batch had no room. */
+void
+plinth_sync_store_unsent(PlinthLaneMapping *mapping, char **literals, int n)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_dirty SET sent_at = NULL"
+		" WHERE mapping_id = $1 AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
+		2,
+		{INT8OID, TEXTARRAYOID},
+		NULL};
+	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
 
 	if (n > 0)
 		run(&plan, values, NULL);

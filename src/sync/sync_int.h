@@ -293,7 +293,6 @@ typedef struct PlinthDirtyKey
 	XLogRecPtr lsn;    /* of the first mark not acknowledged */
 	TransactionId xid; /* of the last mark */
 	TimestampTz seen_at;
-	uint16 attempts;
 	bool in_flight;
 	bool acked;  /* in acked: waits for the fence */
 	bool zombie; /* an earlier write of it may still land */
@@ -387,7 +386,7 @@ typedef struct PlinthLane
 	PlinthMongoClient *client;
 	uint64 connections;
 	bool connected;
-	bool client_stale; /* options may have changed */
+	bool client_stale;  /* options may have changed */
 	uint32 server_hash; /* of the server's OID, as its invalidations tell it */
 	int failures;
 	TimestampTz retry_at; /* the server waits until then; 0: not waiting */
@@ -434,7 +433,7 @@ extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, 
 /* Keys taken from memory, with what is known of their zombies. */
 extern void plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n);
 extern int plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
-								  bool **suspects, int max);
+								  int **attempts, bool **suspects, int max);
 extern void plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspects,
 								   int *stages, int n);
 extern void plinth_sync_store_dead(PlinthLaneMapping *mapping, const char *literal,
@@ -448,8 +447,8 @@ extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything);
-extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n,
-									int delay_ms);
+extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n);
+extern void plinth_sync_store_unsent(PlinthLaneMapping *mapping, char **literals, int n);
 extern void plinth_sync_store_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
 extern bool *plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
 

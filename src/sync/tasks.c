@@ -128,7 +128,7 @@ typedef struct SnapshotPage
 {
 	PlinthSyncTask *task;
 	PlinthSyncBatch *batch;
-	bool unknown; /* the batch may or may not have landed */
+	bool written; /* or it is not known whether it has landed, and it is sent again */
 } SnapshotPage;
 
 static void
@@ -169,9 +169,10 @@ settle_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	{
 		PlinthMongoError *error = &batch->ops[i].op.error;
 
-		if (page->unknown || page->task->suspect_until != NULL)
+		if (!page->written || page->task->suspect_until != NULL ||
+			plinth_mongo_status_is_unknown(error->status))
 			suspects[nsuspects++] = batch->ops[i].literal;
-		if (page->unknown || error->status == PLINTH_MONGO_OK)
+		if (!page->written || error->status == PLINTH_MONGO_OK)
 			continue;
 		if (plinth_mongo_status_is_transient(error->status))
 			later[nlater++] = batch->ops[i].literal;
@@ -212,17 +213,17 @@ snapshot_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task
 {
 	SnapshotPage page = {task, plinth_sync_batch_create(work), false};
 	PlinthSyncBatch *batch = page.batch;
-	bool written;
+	bool unknown;
 
 	if (!writers_gone(lane, mapping, task))
 		return false;
 	if (!plinth_sync_lane_run(lane, mapping, read_page, &page))
 		return true;
-	written = plinth_sync_apply(lane, mapping, batch, &page.unknown);
-	if (!written && !page.unknown)
+	page.written = plinth_sync_apply(lane, mapping, batch, &unknown);
+	if (!page.written && !unknown)
 		return true;
 	MemoryContextSwitchTo(work);
-	if (!plinth_sync_lane_run(lane, mapping, settle_page, &page) || !written)
+	if (!plinth_sync_lane_run(lane, mapping, settle_page, &page) || !page.written)
 		return true;
 	task->ahead += batch->nops;
 	leave_suspects(task, batch);

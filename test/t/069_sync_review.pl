@@ -125,6 +125,25 @@ ok(PlinthTest::wait_until(sub { there('seats', 'place') eq '1:2,2:1' }, 20), 'bo
   or diag there('seats', 'place');
 is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'neither is a dead letter');
 
+# ---- a server that answers for a while with errors of its own ----
+sql(q{
+CREATE TABLE disk (id int PRIMARY KEY, v int);
+INSERT INTO disk VALUES (1, 1);
+SELECT plinth.sync_table('disk', 'docs');
+});
+synced('a table');
+my $full = '{"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": 14031, "errmsg": "no space left"}]}';
+my $before = $proxy->stats->{injected};
+$proxy->command("answer-all $full disk");
+sql('UPDATE disk SET v = 2');
+sleep 2;
+my $tries = $proxy->stats->{injected} - $before;
+$proxy->pass;
+cmp_ok($tries, '>=', 2, 'what a server refuses for now is tried again');
+cmp_ok($tries, '<=', 10, 'though not without a pause');
+synced('in the end it is taken');
+is(there('disk', 'v'), '1:2', 'it is there');
+is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'and no dead letter');
 # ---- a document that is not ours has the value ----
 $mongo->eval("client['forum']['chairs'].create_index('place', unique=True); "
 	  . "client['forum']['chairs'].insert_one({'_id': 'stranger', 'place': 7}); result = 1",
