@@ -118,6 +118,17 @@ plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task)
 	run(&move, values, nulls);
 }
 
+/* About how many rows the task has before it. */
+void
+plinth_sync_store_task_total(PlinthSyncTask *task, int64 total)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_tasks SET total = $2 WHERE id = $1", 2, {INT8OID, INT8OID}, NULL};
+	Datum values[2] = {Int64GetDatum(task->id), Int64GetDatum(total)};
+
+	run(&plan, values, NULL);
+}
+
 static char *
 text_column(MemoryContext context, uint64 row, int column)
 {

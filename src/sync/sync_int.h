@@ -445,6 +445,7 @@ extern void plinth_sync_store_block(PlinthLaneMapping *mapping, const char *reas
 extern void plinth_sync_store_prepared(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
+extern void plinth_sync_store_task_total(PlinthSyncTask *task, int64 total);
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything);
 extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n);
