@@ -334,6 +334,26 @@ sql(q{DELETE FROM camel WHERE thread_id = 'no object id'});
 arrives('it goes', %shaped);
 is(dead(), '', 'without a trace');
 
+
+# What is mended without a change of the row is tried again on demand.
+sql(<<'SQL');
+CREATE FUNCTION judge(n int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+	$$ BEGIN IF n = 2 THEN RAISE EXCEPTION 'cannot judge %', n; END IF; RETURN n < 4; END $$;
+CREATE TABLE judged (id int PRIMARY KEY, n int);
+INSERT INTO judged VALUES (1, 1), (2, 2), (3, 3), (4, 4);
+SELECT plinth.sync_table('judged', 'docs', filter => 'judge(n)');
+SQL
+my %judged = (judged => q{SELECT json_build_object('_id', id, 'n', n) FROM judged WHERE n <> 2 AND judge(n)});
+arrives('a filter that raises', %judged);
+is(sql('SELECT reason FROM plinth.sync_dead_letters'), 'cannot judge 2', 'a dead letter tells why');
+sql(q{SELECT plinth.sync_retry(id) FROM plinth.sync_dead_letters});
+arrives('tried again in vain', %judged);
+is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 1, 'it is one again');
+sql(q{CREATE OR REPLACE FUNCTION judge(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT n < 4'});
+sql(q{SELECT plinth.sync_retry(id) FROM plinth.sync_dead_letters});
+arrives('tried again when it is mended', judged => q{SELECT json_build_object('_id', id, 'n', n) FROM judged WHERE n < 4});
+is(dead(), '', 'no dead letters are left');
+
 is(sql('SELECT count(*) FROM plinth.stat_sync WHERE state <> \'streaming\' OR keys_owed > 0'), 0, 'nothing is left to do');
 $node->stop;
 done_testing();

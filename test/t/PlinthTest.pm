@@ -243,12 +243,11 @@ PY
 sub differences
 {
 	my ($node, $dbname, $sql, $mongo, $db, $coll) = @_;
-	my $rows   = $node->safe_psql($dbname, $sql);
-	utf8::decode($rows) unless utf8::is_utf8($rows);
 	comparer();
+	$node->safe_psql($dbname, $sql, extra_params => [ '-o', $comparer{rows} ]);
 	print { $comparer{in} } JSON::PP->new->ascii->encode({
 		uri => ref $mongo ? $mongo->client_uri : $mongo,
-		db => $db, coll => $coll, rows => $rows }) . "\n";
+		db => $db, coll => $coll, rows => $comparer{rows} }) . "\n";
 	my $answer = readline $comparer{out};
 	die 'the comparing client ended' unless defined $answer;
 	return @{ JSON::PP->new->ascii->decode($answer) };
@@ -282,7 +281,7 @@ for line in sys.stdin:
     if uri not in clients:
         clients[uri] = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)
     want, out = {}, []
-    for row in ask['rows'].split('\n'):
+    for row in open(ask['rows'], encoding='utf-8', newline='\n'):
         if row.strip():
             d = json.loads(row)
             i = text(d['_id'])
@@ -302,6 +301,7 @@ for line in sys.stdin:
 PY
 	$comparer{pid} = IPC::Open2::open2($comparer{out}, $comparer{in}, $python, '-c', $script);
 	$comparer{owner} = $$;
+	$comparer{rows}  = PostgreSQL::Test::Utils::tempdir() . '/rows';
 	$comparer{in}->autoflush(1);
 	return;
 }
