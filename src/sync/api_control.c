@@ -359,19 +359,16 @@ adopt_mappings(const char *server, Oid caller)
 	plinth_base_spi_execute(&plan, values, server == NULL ? "n" : NULL, false, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+		plinth_sync_api_require(
+			caller, DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull)),
+			SPI_getvalue(table->vals[i], table->tupdesc, 4));
 	/* First: a loss that is noticed only now blocks every mapping. */
 	if (n > 0)
 		(void) plinth_decode_request_slot();
 	for (uint64 i = 0; i < n; i++)
-	{
-		HeapTuple tuple = table->vals[i];
-
-		plinth_sync_api_require(caller,
-								DatumGetObjectId(SPI_getbinval(tuple, table->tupdesc, 3, &isnull)),
-								SPI_getvalue(tuple, table->tupdesc, 4));
-		adopt_mapping(DatumGetInt64(SPI_getbinval(tuple, table->tupdesc, 1, &isnull)),
-					  DatumGetObjectId(SPI_getbinval(tuple, table->tupdesc, 2, &isnull)));
-	}
+		adopt_mapping(DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull)),
+					  DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)));
 	return n;
 }
 

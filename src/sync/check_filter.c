@@ -80,6 +80,27 @@ other_than_columns(Node *node, void *context)
 }
 
 /*
+ * Simplifying an expression runs functions (a cast of a literal to a type of
+ * the table's owner, say): as that role, whoever asks, as everything later.
+ */
+static bool
+is_mutable(Relation rel, Node *expr)
+{
+	Oid userid;
+	int sec_context;
+	int nestlevel = NewGUCNestLevel();
+	bool mutable;
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner, sec_context | SECURITY_RESTRICTED_OPERATION |
+													  SECURITY_LOCAL_USERID_CHANGE);
+	mutable = contain_mutable_functions((Node *) expression_planner((Expr *) copyObject(expr)));
+	AtEOXact_GUC(false, nestlevel);
+	SetUserIdAndSecContext(userid, sec_context);
+	return mutable;
+}
+
+/*
  * Deparses in the settings that the readers of the mapping use: those that
  * make literals unambiguous, and a search_path under which each name that is
  * not pg_catalog's gets its schema.
@@ -128,7 +149,7 @@ plinth_sync_check_filter(Relation rel, const char *filter)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("filter uses a system column or the whole row"),
 						errhint("Name the columns that it looks at.")));
-	if (contain_mutable_functions((Node *) expression_planner((Expr *) copyObject(expr))))
+	if (is_mutable(rel, expr))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("filter uses a function that is not IMMUTABLE"),

@@ -218,6 +218,7 @@ read_keys_function(void *arg)
 	KeysRead *read = arg;
 	PlinthAsOwner state;
 
+	(void) plinth_sync_query_lock(read->mapping->relation, read->mapping->relation_name);
 	SPI_connect();
 	plinth_sync_query_as_owner(read->mapping, &state);
 	read_keys_once(read->mapping, read->keys, read->nkeys, read->batch);
@@ -243,6 +244,7 @@ read_absent_function(void *arg)
 	PlinthAsOwner state;
 	StringInfoData text;
 
+	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
 	SPI_connect();
 	plinth_sync_query_as_owner(mapping, &state);
 	if (mapping->absent_plan == NULL)
@@ -295,6 +297,7 @@ input_key_function(void *arg)
 	const char *text = read->keys[0].key;
 	PlinthAsOwner state;
 
+	/* A domain within the type (of a composite, an array) runs code of its owner. */
 	plinth_sync_query_as_owner(read->mapping, &state);
 	for (int i = 0; i < read->mapping->nkeys; i++)
 	{
@@ -368,6 +371,7 @@ typedef struct PageRead
 {
 	PlinthSyncMapping *mapping;
 	Oid relation;
+	const char *relation_name;
 	const char *after;
 	int limit;
 	bool keys_only; /* only where the page ends and what is in it */
@@ -389,14 +393,8 @@ open_page(PageRead *read)
 	memset(nulls, 'n', sizeof(nulls));
 	if (plan == NULL)
 	{
-		char *name =
-			read->relation == mapping->relation
-				? mapping->relation_name
-				: quote_qualified_identifier(get_namespace_name(get_rel_namespace(read->relation)),
-											 get_rel_name(read->relation));
-
 		plan = plinth_sync_query_prepare(
-			psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], name,
+			psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], read->relation_name,
 					 mapping->page_tail[which][read->keys_only ? 1 : 0]),
 			mapping->nkeys, TEXTOID, INT4OID, keep);
 		if (keep)
@@ -452,6 +450,9 @@ read_page_function(void *arg)
 	long portion = FIRST_PORTION;
 	int rows = 0;
 
+	read->relation_name = plinth_sync_query_lock(
+		read->relation,
+		read->relation == read->mapping->relation ? read->mapping->relation_name : NULL);
 	SPI_connect();
 	plinth_sync_query_as_owner(read->mapping, &state);
 	portal = open_page(read);
@@ -523,7 +524,7 @@ void
 plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
 					  PlinthSyncBatch *batch)
 {
-	PageRead read = {mapping, relation, after, limit, false, batch, NIL};
+	PageRead read = {mapping, relation, NULL, after, limit, false, batch, NIL};
 	ErrorData *error;
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);

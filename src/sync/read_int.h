@@ -13,6 +13,12 @@
 extern void plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state);
 extern void plinth_sync_query_as_before(PlinthAsOwner *state);
 
+/*
+ * Locks a table against DDL until the transaction ends; returns its qualified
+ * name, which is name where that is given, or an ERROR.
+ */
+extern char *plinth_sync_query_lock(Oid relation, const char *name);
+
 /* nargs parameters of one type and, where lasttype is valid, one of that; keep: beyond this transaction. */
 extern SPIPlanPtr plinth_sync_query_prepare(const char *sql, int nargs, Oid argtype, Oid lasttype,
 											bool keep);

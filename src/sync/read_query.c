@@ -12,7 +12,10 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
@@ -34,6 +37,27 @@ plinth_sync_query_as_before(PlinthAsOwner *state)
 	/* What the owner's code set, such as search_path, must not meet ours. */
 	AtEOXact_GUC(false, state->nestlevel);
 	SetUserIdAndSecContext(state->userid, state->sec_context);
+}
+
+/*
+ * A query names its table.  Under this lock the name stays the table's: what
+ * somebody else makes of that name is never even planned.
+ */
+char *
+plinth_sync_query_lock(Oid relation, const char *name)
+{
+	char *now;
+
+	LockRelationOid(relation, AccessShareLock);
+	now = get_rel_name(relation);
+	if (now == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table with OID %u does not exist any more", relation)));
+	now = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), now);
+	if (name != NULL && strcmp(now, name) != 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table %s has been renamed", name)));
+	return now;
 }
 
 SPIPlanPtr

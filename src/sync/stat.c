@@ -23,12 +23,15 @@ time_or_null(TimestampTz at, bool *isnull)
 	return TimestampTzGetDatum(at);
 }
 
-/* Errors may quote documents: a mapping's state is for those who see the mapping. */
+/*
+ * Errors may quote documents: a mapping's state is for those who see the
+ * mapping.  Asked as the caller, whose search_path must not choose the operator.
+ */
 static bool
 is_visible(int64 mapping_id)
 {
 	static PlinthPlan plan = {
-		.sql = "SELECT FROM plinth.sync_mappings WHERE id = $1",
+		.sql = "SELECT FROM plinth.sync_mappings WHERE id OPERATOR(pg_catalog.=) $1",
 		.nargs = 1,
 		.argtypes = {INT8OID},
 	};
