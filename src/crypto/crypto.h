@@ -41,6 +41,9 @@ extern char *plinth_crypto_password_hash(const char *password, size_t len);
 /* True when the password fits the PHC string (argon2id or argon2i). */
 extern bool plinth_crypto_password_verify(const char *phc, const char *password, size_t len);
 
+/* An ERROR (22023) for a string that costs several times what a hash of this server costs. */
+extern void plinth_crypto_password_check_costs(const char *phc);
+
 /* Spends what a verification costs, for an account that does not exist. */
 extern void plinth_crypto_password_dummy(const char *password, size_t len);
 

@@ -29,6 +29,9 @@
 #define MAX_PASSES 100
 #define MAX_LANES 64
 
+/* What a caller's own string may cost, in multiples of this server's hashes. */
+#define MAX_FACTOR 4
+
 typedef struct PasswordState
 {
 	slock_t mutex; /* protects running */
@@ -127,6 +130,32 @@ read_costs(const char *phc, unsigned *memory, unsigned *passes, unsigned *lanes)
 	return sscanf(phc, "v=19$m=%9u,t=%9u,p=%9u$%n", memory, passes, lanes, &end) == 3 && end > 0;
 }
 
+static void
+refuse_costs(unsigned memory, unsigned passes, unsigned lanes, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("password hash with costs m=%u,t=%u,p=%u is refused", memory, passes, lanes),
+			 errdetail_internal("%s", detail)));
+}
+
+void
+plinth_crypto_password_check_costs(const char *phc)
+{
+	unsigned memory;
+	unsigned passes;
+	unsigned lanes;
+	uint64 own_memory = plinth_setting_argon2_memory;
+	uint64 own_work = own_memory * plinth_setting_argon2_ops;
+
+	if (read_costs(phc, &memory, &passes, &lanes) &&
+		(memory > MAX_FACTOR * own_memory || (uint64) memory * passes > MAX_FACTOR * own_work))
+		refuse_costs(memory, passes, lanes,
+					 psprintf("Only plinth_admin may pass a hash that costs more than %d times "
+							  "what plinth.argon2_memory and plinth.argon2_ops say.",
+							  MAX_FACTOR));
+}
+
 bool
 plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
 {
@@ -138,11 +167,9 @@ plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
 	if (!read_costs(phc, &memory, &passes, &lanes))
 		return false;
 	if (memory > MAX_MEMORY_KIB || passes > MAX_PASSES || lanes > MAX_LANES)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("password hash with costs m=%u,t=%u,p=%u is refused", memory, passes,
-							   lanes),
-						errdetail("At most m=%d,t=%d,p=%d are accepted.", MAX_MEMORY_KIB,
-								  MAX_PASSES, MAX_LANES)));
+		refuse_costs(memory, passes, lanes,
+					 psprintf("At most m=%d,t=%d,p=%d are accepted.", MAX_MEMORY_KIB, MAX_PASSES,
+							  MAX_LANES));
 	take_place();
 	errno = 0;
 	rc = crypto_pwhash_str_verify(phc, password, len);

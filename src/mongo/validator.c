@@ -184,6 +184,8 @@ plinth_mongo_validator(PG_FUNCTION_ARGS)
 	bool password_file = false;
 	ListCell *cell;
 
+	/* A password, or a uri with one that is about to be refused. */
+	plinth_base_hide_statement();
 	foreach (cell, list)
 	{
 		DefElem *def = lfirst_node(DefElem, cell);
