@@ -48,7 +48,7 @@ collection, name: of the target and of the mapping; by default the table''s name
 field_names: ''same'' or ''camelCase''. fields: field names by column, instead of that. casts: by column, see docs/types.md.
 id_cast, id_prefix: how the key becomes _id. filter: what stands after WHERE, over the row''s own columns, IMMUTABLE; rows that stop matching are deleted there.
 on_existing: what to do when the collection holds documents already: ''error'', ''replace'' or ''keep''. snapshot: send the rows that exist.
-Errors: 42809 and 55000 for a table that cannot be synced, 42501 for missing rights, 42710 for a name or collection in use, 22023, 42602, 42701, 42703 for wrong arguments; each with a hint.';
+Errors: 42809 and 55000 for a table that cannot be synced, 42501 for missing rights, 42710 for a name or collection in use, 22023, 42602, 42701, 42703 for wrong arguments, 53400 without a free slot or background worker; each with a hint.';
 
 CREATE OR REPLACE FUNCTION plinth.sync_drop(name text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_drop';

@@ -18,7 +18,7 @@ $$;
 
 -- Which of a table and its partitions has rows that are not in the WAL: '' for none.
 CREATE OR REPLACE FUNCTION plinth._sync_unseen(relation oid) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(pg_catalog.string_agg(c.oid::text, ' ' ORDER BY c.oid), '')
       FROM pg_catalog.pg_class AS c
@@ -26,9 +26,14 @@ AS $$
        AND (c.relpersistence <> 'p' OR c.relkind NOT IN ('r', 'p'))
 $$;
 
+CREATE OR REPLACE FUNCTION plinth._sync_rows(relation oid) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_sync_rows';
+COMMENT ON FUNCTION plinth._sync_rows(oid) IS
+'About how many rows a table and its partitions have, by the statistics and the size that there is now.';
+
 -- Whether a unique index still makes these columns a key; NULL when there is no such table.
 CREATE OR REPLACE FUNCTION plinth._sync_is_keyed(relation oid, key_attnums smallint[]) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (SELECT FROM pg_catalog.pg_index AS i
                     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid
@@ -106,8 +111,9 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_again.mapping_id;
     DELETE FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = _sync_send_again.mapping_id;
-    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
-    SELECT m.id, 'snapshot', m.relation FROM plinth.sync_mappings AS m WHERE m.id = _sync_send_again.mapping_id;
+    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)
+    SELECT m.id, 'snapshot', m.relation, plinth._sync_rows(m.relation)
+      FROM plinth.sync_mappings AS m WHERE m.id = _sync_send_again.mapping_id;
     SELECT plinth._sync_sweep(_sync_send_again.mapping_id);
 $$;
 
@@ -181,8 +187,8 @@ BEGIN
     IF s.shape <> now_shape THEN
         PERFORM plinth._sync_send_again(m.id);
     ELSIF s.leaves <> now_leaves THEN
-        INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
-        SELECT m.id, 'snapshot', l FROM pg_catalog.unnest(now_leaves) AS l WHERE l <> ALL (s.leaves);
+        INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)
+        SELECT m.id, 'snapshot', l, plinth._sync_rows(l) FROM pg_catalog.unnest(now_leaves) AS l WHERE l <> ALL (s.leaves);
         IF NOT s.leaves <@ now_leaves THEN
             PERFORM plinth._sync_sweep(m.id);
         END IF;
@@ -197,6 +203,8 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION plinth._sync_unseen(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
+REVOKE ALL ON FUNCTION plinth._sync_rows(oid), plinth._sync_unseen(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
     plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
     plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;
+-- sync_table and sync_resync ask as plinth_owner.
+GRANT EXECUTE ON FUNCTION plinth._sync_rows(oid) TO plinth_owner;

@@ -32,7 +32,8 @@ SELECT m.name, m.relation, m.server_name, m.collection,
                WHERE d.mapping_id = m.id AND d.zombie_stage = 0) AS keys_owed,
        (SELECT pg_catalog.count(*) FROM plinth.sync_dirty AS d
          WHERE d.mapping_id = m.id AND d.zombie_stage > 0) AS keys_to_rewrite,
-       k.kind AS task, k.done AS task_done, k.total AS task_total,
+       k.kind AS task, k.done AS task_done,
+       k.total + greatest(k.done - k.total, 0) AS task_total,
        (SELECT pg_catalog.count(*) FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = m.id) AS dead_letters,
        t.last_error, t.last_error_at, t.next_try_at
   FROM plinth.sync_mappings AS m

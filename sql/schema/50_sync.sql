@@ -52,7 +52,7 @@ CREATE TABLE plinth.sync_tasks (
     sent_key     text,                           -- snapshot: rows up to this key may have been sent already
     cursor_id    bytea,                          -- sweep: the last _id done, as BSON
     done         bigint NOT NULL DEFAULT 0,
-    total        bigint NOT NULL DEFAULT 0,
+    total        bigint,                         -- snapshot: rows there were, as far as the statistics know
     created_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE plinth.sync_tasks IS 'Snapshots and sweeps that are not finished.';

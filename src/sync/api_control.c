@@ -105,8 +105,9 @@ add_tasks(int64 id, Oid relation)
 		"DELETE FROM plinth.sync_tasks WHERE mapping_id = $1", 1, {INT8OID}, NULL};
 	static PlinthPlan revive = {
 		"DELETE FROM plinth.sync_dead_letters WHERE mapping_id = $1", 1, {INT8OID}, NULL};
-	static PlinthPlan add = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)"
-							 " VALUES ($1, 'snapshot', $2), ($1, 'sweep', $2)",
+	static PlinthPlan add = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)"
+							 " VALUES ($1, 'snapshot', $2, plinth._sync_rows($2)),"
+							 " ($1, 'sweep', $2, NULL)",
 							 2,
 							 {INT8OID, OIDOID},
 							 NULL};

@@ -222,8 +222,8 @@ release_mapping(int64 id, const SyncTable *arg)
 							   1,
 							   {INT8OID},
 							   NULL};
-	static PlinthPlan task = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)"
-							  " VALUES ($1, 'snapshot', $2)",
+	static PlinthPlan task = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)"
+							  " VALUES ($1, 'snapshot', $2, plinth._sync_rows($2))",
 							  2,
 							  {INT8OID, OIDOID},
 							  NULL};
@@ -234,6 +234,17 @@ release_mapping(int64 id, const SyncTable *arg)
 	plinth_base_spi_execute(&state, values, NULL, false, SPI_OK_UPDATE);
 	if (arg->snapshot)
 		plinth_base_spi_execute(&task, values, NULL, false, SPI_OK_INSERT);
+}
+
+/* A decoder, and a lane for each pair of server and owner. */
+static void
+require_workers(void)
+{
+	static PlinthPlan plan = {
+		"SELECT DISTINCT server_name, owner FROM plinth.sync_mappings", 0, {0}, NULL};
+
+	plinth_base_spi_execute(&plan, NULL, NULL, false, SPI_OK_SELECT);
+	plinth_worker_require(1 + (int) SPI_processed);
 }
 
 PG_FUNCTION_INFO_V1(plinth_sync_table);
@@ -261,6 +272,7 @@ plinth_sync_table(PG_FUNCTION_ARGS)
 	PopActiveSnapshot();
 	id = insert_mapping(&arg);
 	release_mapping(id, &arg);
+	require_workers();
 	plinth_worker_bind();
 	plinth_sync_api_end(&api);
 

@@ -71,6 +71,14 @@ extern bool plinth_worker_transaction_begin(void);
 extern void plinth_worker_transaction_end(void);
 
 /*
+ * ERROR, with the setting to raise, unless there is room for as many instances
+ * of services in this database as are wanted once this transaction commits,
+ * those that run included, and for a coordinator.  Takes some milliseconds when
+ * some are missing; room that is there now may be gone at commit.
+ */
+extern void plinth_worker_require(int wanted);
+
+/*
  * Clone guard: deliveries outside are bound to (system identifier, database
  * OID).  True when this database is bound to itself, or not bound yet.
  * Needs a transaction.

@@ -42,6 +42,30 @@ ok(PlinthTest::wait_until(sub { $node->log_contains(qr/all 1 places of "plinth.m
 
 $node->safe_psql('postgres', 'DROP DATABASE second');
 
+# sync_table says it too: it needs a decoder and a lane.
+PlinthTest::sync_server($node, 'away', 'mongodb://127.0.0.1:1/', 'nowhere');
+$node->safe_psql('postgres', 'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)');
+my $sync = "SELECT plinth.sync_table('t', 'away')";
+PlinthTest::psql_fails_like($node, 'postgres', $sync,
+	qr/all 1 places of "plinth.max_workers" are taken\nDETAIL:  2 more are needed.\nHINT:  Raise "plinth.max_workers" and restart the server/,
+	'sync_table without places');
+$node->append_conf('postgresql.conf', "max_worker_processes = 4\nplinth.max_workers = 8\n");
+$node->restart;
+ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator'), 'one process is left');
+PlinthTest::psql_fails_like($node, 'postgres', $sync,
+	qr/no background worker is free\nDETAIL:  1 more is needed.\nHINT:  Raise "max_worker_processes" \(now 4\) and restart the server/,
+	'sync_table without processes');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM plinth.sync_mappings'), 0, 'nothing is left of it');
+$node->append_conf('postgresql.conf', "max_worker_processes = 5\n");
+$node->restart;
+ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator'), 'two are left');
+$node->safe_psql('postgres', $sync);
+ok(WorkerTest::wait_for_worker($node, 'postgres', 'lane'), 'enough for a decoder and a lane');
+$node->safe_psql('postgres', "SELECT plinth.sync_table('u', 'away')");
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/plinth probe|start its (decoder|lane)/, 'looking took no place and left no line');
+$node->safe_psql('postgres', "SELECT plinth.sync_drop('t'), plinth.sync_drop('u')");
+$node->append_conf('postgresql.conf', "max_worker_processes = 16\n");
+
 # A worker that crashes as soon as it starts must leave the server usable.
 $node->append_conf('postgresql.conf', "plinth.worker_restart_delay = '4s'\n");
 $node->restart;
