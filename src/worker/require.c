@@ -3,22 +3,36 @@
  *		Whether there is room for the workers that a statement is about to want.
  *
  * The postmaster's free slots can be counted in one way only: by taking them.
- * So as many workers as are missing are registered and given up at once, as a
- * rule before a process is started for one; who runs ends immediately.  All of
- * them are gone before this returns, or they would be in the way of the real
- * ones.
+ * So as many workers as are missing are registered, and given up when all are,
+ * as a rule before a process is started for one.  A process waits to be told,
+ * since a slot that became free again would be counted twice.  All of them are
+ * gone before this returns, or they would be in the way of the real ones.
  */
 #include "postgres.h"
 
 #include "base/base.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
 #include "worker/process.h"
+
+/* Seconds: who should have ended a probe may have died. */
+#define PROBE_WAITS 10
 
 PGDLLEXPORT void plinth_worker_probe_main(Datum arg);
 
 void
 plinth_worker_probe_main(Datum arg)
 {
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	for (int waits = 0; waits < PROBE_WAITS && !ShutdownRequestPending; waits++)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
 }
 
 /* Counts this database's workers that run or are about to, and places for more. */

@@ -36,6 +36,7 @@ SELECT bson('plain'::text), bson('padded'::char(8)), bson('var'::varchar(9)), bs
 SELECT bson('ok'::mood), bson('10.0.0.0/8'::cidr), bson('::1'::inet), bson('08:00:2b:01:02:03'::macaddr), bson(B'101'::bit(3));
 SELECT bson(int4range(1, 5)), bson('{[1,2),[5,6)}'::int4multirange), bson(tstzrange('2020-01-01 00:00+00', NULL)), bson('(1,2)'::point), bson('a & b'::tsquery), bson('$.a'::jsonpath);
 SELECT bson('pg_class'::regclass), bson('mongo_types.mood'::regtype), bson('int4in'::regproc), bson('0/16B3748'::pg_lsn);
+SELECT bson('1.50'::money), bson('a:1 b:2'::tsvector), bson('1 2'::oidvector);
 
 -- Binaries.
 SELECT hex('00112233-4455-6677-8899-aabbccddeeff'::uuid), hex('\x00ff'::bytea), hex(''::bytea);
