@@ -187,9 +187,9 @@ plinth_sync_lane_settle(PlinthLane *lane)
 			mapping->shape_stale = true;
 		if (mapping->def == NULL)
 		{
-			/* Dropped this instant: the next load removes it. */
-			lane->generation = 0;
-			return;
+			/* Dropped this instant, before the load that would have seen it. */
+			mapping_remove(lane, mapping);
+			lane->mappings = foreach_delete_current (lane->mappings, lc);
 		}
 	}
 }
