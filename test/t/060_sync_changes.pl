@@ -235,9 +235,17 @@ arrives('what is toasted and unchanged', %toast);
 
 # ---------------------------------------------------------------------------
 # Replica identities.
+my $word = 'text';
+SKIP:
+{
+	skip 'this PostgreSQL comes without citext: text keys stand in', 1
+	  unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'});
+	$word = 'citext';
+	sql('CREATE EXTENSION citext SCHEMA public');
+	pass('citext');
+}
+sql("CREATE TABLE words (w $word PRIMARY KEY, n int)");
 sql(<<'SQL');
-CREATE EXTENSION citext SCHEMA public;
-CREATE TABLE words (w citext PRIMARY KEY, n int);
 CREATE TABLE decimals (d numeric PRIMARY KEY, n int);
 CREATE TABLE other_key (id int PRIMARY KEY, code text NOT NULL UNIQUE, n int);
 ALTER TABLE other_key REPLICA IDENTITY USING INDEX other_key_code_key;
