@@ -147,7 +147,7 @@ while (time() < $until)
 	my $start = time();
 	$n++;
 	sql("INSERT INTO other VALUES ($n, 'while it is locked')");
-	wait_until(sub { $mongo->eval("client['app']['other'].count_documents({'_id': $n})") == 1 }, 10) or last;
+	wait_until(sub { PlinthTest::value($mongo, "client['app']['other'].count_documents({'_id': $n})") == 1 }, 10) or last;
 	$slowest = time() - $start if time() - $start > $slowest;
 }
 cmp_ok($slowest, '<', 4, "the others went on while one was locked ($n rows, slowest $slowest s)");
@@ -168,7 +168,7 @@ state_like('locked', qr/^blocked: no unique index/, 'key dropped');
 sql("ALTER TABLE locked ALTER id DROP NOT NULL; INSERT INTO locked VALUES (NULL, 'null'); UPDATE locked SET id = 5 WHERE id = 4;"
 	  . "SELECT plinth.sync_resync('locked')");
 sql("INSERT INTO other VALUES (1000, 'while there is no key')");
-ok(wait_until(sub { $mongo->eval("client['app']['other'].count_documents({'_id': 1000})") == 1 }), 'others go on');
+ok(wait_until(sub { PlinthTest::value($mongo, "client['app']['other'].count_documents({'_id': 1000})") == 1 }), 'others go on');
 sql("DELETE FROM locked WHERE id = 3 OR id IS NULL; ALTER TABLE locked ADD PRIMARY KEY (id)");
 same('key made again', 'locked', q{SELECT json_build_object('_id', id, 'v', v) FROM locked});
 state_like('locked', qr/^streaming/, 'streaming again');
@@ -203,7 +203,7 @@ state_like('owned', qr/^streaming/, 'streaming again');
 
 sql("DROP TABLE owned; INSERT INTO other VALUES (1001, 'after the drop')");
 state_like('owned', qr/^blocked: the table was dropped/, 'DROP TABLE is told');
-ok(wait_until(sub { $mongo->eval("client['app']['other'].count_documents({'_id': 1001})") == 1 }), 'others go on');
+ok(wait_until(sub { PlinthTest::value($mongo, "client['app']['other'].count_documents({'_id': 1001})") == 1 }), 'others go on');
 is($mongo->count('app', 'owned'), 6 - 1, 'documents of a dropped table stay');
 sql("SELECT plinth.sync_drop('owned')");
 ok(wait_until(sub { sql("SELECT plinth.sync_wait('1s')") eq 't' }), 'and nothing waits for them any more');

@@ -253,6 +253,19 @@ sub differences
 	return @{ JSON::PP->new->ascii->decode($answer) };
 }
 
+# As mongo_eval with an expression whose value is plain JSON, but by a Python that
+# runs already.
+sub value
+{
+	my ($mongo, $expression) = @_;
+	comparer();
+	print { $comparer{in} } JSON::PP->new->ascii->encode({
+		uri => ref $mongo ? $mongo->client_uri : $mongo, value => $expression }) . "\n";
+	my $answer = readline $comparer{out};
+	die 'the comparing client ended' unless defined $answer;
+	return JSON::PP->new->ascii->allow_nonref->decode($answer);
+}
+
 # A Python that compares, started once: loading PyMongo takes its time.
 sub comparer
 {
@@ -280,6 +293,9 @@ for line in sys.stdin:
     uri = ask['uri']
     if uri not in clients:
         clients[uri] = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)
+    if 'value' in ask:
+        print(json.dumps(eval(ask['value'], {'client': clients[uri]})), flush=True)
+        continue
     want, out = {}, []
     for row in open(ask['rows'], encoding='utf-8', newline='\n'):
         if row.strip():
