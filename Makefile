@@ -33,8 +33,9 @@ EXTVERSION   = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" plinth.cont
 MODULE_big   = plinth
 OBJS         = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
-DATA_built   = build/plinth--$(EXTVERSION).sql
-DATA         = $(wildcard sql/updates/*--*.sql sql/frozen/*--*.sql)
+UPDATES      = $(patsubst sql/updates/%.sql,build/plinth--%.sql,$(wildcard sql/updates/*--*.sql))
+DATA_built   = build/plinth--$(EXTVERSION).sql $(UPDATES)
+DATA         = $(wildcard sql/frozen/plinth--*.sql)
 EXTRA_CLEAN  = build
 
 # Regression and isolation tests run under `make installcheck`.
@@ -85,6 +86,13 @@ build/plinth--$(EXTVERSION).sql: $(SQL_PARTS) plinth.control
 	@mkdir -p build
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION plinth" to load this file. \quit'; \
 	  cat $(SQL_PARTS); \
+	  echo "NOTIFY pgrst, 'reload schema';"; } > $@
+
+# An update to this version ends with its functions; any other carries its own.
+build/plinth--%.sql: sql/updates/%.sql $(SQL_PARTS) plinth.control
+	@mkdir -p build
+	{ printf '%s\n' '\echo Use "ALTER EXTENSION plinth UPDATE" to load this file. \quit'; \
+	  cat $< $(if $(filter %--$(EXTVERSION),$*),$(sort $(wildcard sql/functions/*.sql))); \
 	  echo "NOTIFY pgrst, 'reload schema';"; } > $@
 
 # Objects depend on every header: there are few, and a stale object is worse

@@ -6,9 +6,12 @@ use warnings;
 use PlinthTest qw(wait_until equal_ok);
 use Test::More;
 
-# The sizes of make check-all where asked for.
-my $rows = $ENV{PLINTH_LARGE} ? 1_000_000 : 200_000;
-my $table_rows = $rows / 2;
+# With PLINTH_LONG the sizes of make check-all: the MongoDB then needs some 6 GB.
+my $long = $ENV{PLINTH_LONG};
+my $rows = $long ? 1_000_000 : 200_000;
+my $table_rows = $long ? 10_000_000 : 200_000;
+$ENV{PLINTH_JAVA_OPTS} ||= '-Xms64m -Xmx8g' if $long;
+my $patience = $long ? 3600 : 90;
 my $subtransactions = 50_000;
 my $memory = 8 * 1024;    # plinth.sync_memory in kB
 my $beside = 48 * 1024;   # what a process takes besides, kB: docs/sync.md
@@ -24,7 +27,7 @@ PlinthTest::sync_server($node, 'docs', $proxy->uri, 'app');
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub stat_of { return sql("SELECT $_[1] FROM plinth.stat_sync WHERE name = '$_[0]'"); }
-sub delivered { return is(sql("SELECT plinth.sync_wait('90s')"), 't', "$_[0]: delivered"); }
+sub delivered { return is($node->safe_psql('postgres', "SELECT plinth.sync_wait('${patience}s')", timeout => $patience + 60), 't', "$_[0]: delivered"); }
 sub pid { return sql("SELECT pid FROM plinth.stat_workers WHERE service = '$_[0]'"); }
 
 # kB of memory a process has had at most that it shares with nobody: everything
@@ -52,7 +55,7 @@ my %seen;
 ok( wait_until(sub {
 			my ($task, $done, $total) = split /\|/, stat_of('t', 'task, task_done, task_total');
 			$seen{$done} = $total if $task;
-			return $task && $done > $table_rows / 5; }, 120), 'a snapshot shows how far it is');
+			return $task && $done > $table_rows / 5; }, $patience), 'a snapshot shows how far it is');
 is((grep { $_ < $table_rows * 0.9 || $_ > $table_rows * 1.1 } map { $seen{$_} } grep { $_ > 0 } keys %seen), 0, 'and how far it has to go')
   or diag(join ' ', %seen);
 cmp_ok($mongo->count('app', 't'), '<', $table_rows, 'it is not done');
@@ -61,7 +64,15 @@ my $sent = $mongo->count('app', 't');
 $node->start;
 my $lane = pid('lane');
 delivered('after an immediate stop');
-all_ok('t', 'the snapshot is whole');
+if ($long)
+{
+	is($mongo->eval("client['app']['t'].estimated_document_count()"), $table_rows, 'the snapshot is whole');
+	is($node->safe_psql('postgres', "SELECT * FROM plinth.sync_verify('t')", timeout => $patience), '', 'and equal');
+}
+else
+{
+	all_ok('t', 'the snapshot is whole');
+}
 cmp_ok(stat_of('t', 'documents_replaced'), '<', $table_rows - $sent + 50_000, 'it went on where it was');
 is(stat_of('t', 'task'), '', 'and is done');
 
