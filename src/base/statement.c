@@ -75,18 +75,27 @@ names_function(const char *text, const char *name)
 }
 
 static bool
-is_hidden(void)
+names_any_function(const char *text)
 {
-	if (debug_query_string == NULL)
-		return false;
-	if (hidden_statement == debug_query_string && hidden_at == GetCurrentStatementStartTimestamp())
-		return true;
-	for (int i = 0; i < nfunctions; i++)
+	for (int i = 0; text != NULL && i < nfunctions; i++)
 	{
-		if (names_function(debug_query_string, functions[i]))
+		if (names_function(text, functions[i]))
 			return true;
 	}
 	return false;
+}
+
+static bool
+is_hidden(const ErrorData *edata)
+{
+	if (debug_query_string != NULL && hidden_statement == debug_query_string &&
+		hidden_at == GetCurrentStatementStartTimestamp())
+		return true;
+	if (names_any_function(debug_query_string))
+		return true;
+	/* EXECUTE shows what was prepared; what ends at COMMIT (a cursor) shows what opened it. */
+	return edata->elevel == LOG &&
+		   (names_any_function(edata->detail) || names_any_function(edata->message));
 }
 
 static bool
@@ -98,7 +107,7 @@ starts_with(const char *text, const char *start)
 static void
 hide_in_log(ErrorData *edata)
 {
-	if (is_hidden())
+	if (is_hidden(edata))
 	{
 		char *cut = NULL;
 

@@ -15,6 +15,9 @@ log_statement = all
 log_duration = on
 debug_print_parse = on
 debug_print_plan = on
+session_preload_libraries = 'auto_explain'
+auto_explain.log_min_duration = 0
+auto_explain.log_verbose = on
 log_error_verbosity = verbose
 log_parameter_max_length_on_error = -1
 CONF
@@ -39,6 +42,9 @@ foreach my $sql (
 	"SELECT * FROM plinth.session_verify('$token')",
 	"BEGIN; SELECT plinth.context_begin('$token'); COMMIT",
 	"SELECT plinth.context_begin('${token}x')",
+	"PREPARE p AS SELECT plinth.secret_verify('Secr3t', 'x'); EXECUTE p",
+	"PREPARE p AS SELECT plinth.secret_verify('Secr3t', 'x');\n\\g\nEXECUTE p",
+	"BEGIN;\n\\g\nDECLARE c CURSOR FOR SELECT plinth.secret_verify('Secr3t', 'x');\n\\g\nFETCH c;\n\\g\nCOMMIT",
 	"DO \$\$ BEGIN EXECUTE 'SELECT plinth.secret_verify(''Secr3t'', ''x''), 1 / (random() * 0)::int'; END \$\$")
 {
 	$node->psql('postgres', $sql);
