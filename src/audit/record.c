@@ -184,7 +184,8 @@ plinth_audit_record_sql(PG_FUNCTION_ARGS)
 	entry.action = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check(*entry.action != '\0' && strlen(entry.action) <= MAX_ACTION,
 		  "action must have 1 to 200 bytes");
-	check(strncmp(entry.action, OWN_ACTION_PREFIX, strlen(OWN_ACTION_PREFIX)) != 0,
+	check(pg_strncasecmp(entry.action + strspn(entry.action, " \t\r\n"), OWN_ACTION_PREFIX,
+						 strlen(OWN_ACTION_PREFIX)) != 0,
 		  "actions that begin with plinth. are reserved");
 	if (!PG_ARGISNULL(1))
 		entry.resource = text_to_cstring(PG_GETARG_TEXT_PP(1));

@@ -129,4 +129,8 @@ my $log = slurp_file($node->logfile, $start);
 like($log, qr/ERROR:  invalid option "bogus"/, 'the error is logged');
 unlike($log, qr/S3cretPw/, 'but not the statement');
 
+# ---- entries that look like plinth's own -------------------------------------------------
+psql_fails_like($node, 'postgres', "SET ROLE authenticated; SELECT plinth.audit_record('$_')", qr/are reserved/, "action '$_'")
+	foreach ('plinth.sign_in', 'Plinth.sign_in', ' plinth.sign_in');
+
 done_testing();
