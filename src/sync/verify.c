@@ -23,8 +23,10 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
@@ -229,6 +231,7 @@ plinth_sync_verify(PG_FUNCTION_ARGS)
 	PlinthSyncApi api;
 	dsm_segment *segment;
 	shm_mq_handle *queue;
+	Oid mappings = get_relname_relid("sync_mappings", plinth_base_schema_oid());
 
 	if (RecoveryInProgress())
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -246,9 +249,12 @@ plinth_sync_verify(PG_FUNCTION_ARGS)
 	plinth_sync_api_target(name, caller, false, &target);
 	plinth_sync_api_end(&api);
 
+	/* One worker for a mapping: those of the engine need places too. */
+	LockDatabaseObject(mappings, (Oid) target.id, 0, ExclusiveLock);
 	queue = start_worker(target.id, &segment);
 	collect(queue, result, &target);
 	dsm_detach(segment);
+	UnlockDatabaseObject(mappings, (Oid) target.id, 0, ExclusiveLock);
 	if (repair)
 		mark_differences(result, &target);
 	return (Datum) 0;

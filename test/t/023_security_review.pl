@@ -133,4 +133,20 @@ unlike($log, qr/S3cretPw/, 'but not the statement');
 psql_fails_like($node, 'postgres', "SET ROLE authenticated; SELECT plinth.audit_record('$_')", qr/are reserved/, "action '$_'")
 	foreach ('plinth.sign_in', 'Plinth.sign_in', ' plinth.sign_in');
 
+# ---- places of workers ---------------------------------------------------------------------
+SKIP: {
+	skip 'a MongoDB that cannot be stopped', 3 unless $mongo->controllable;
+	as('mallory', 'CREATE TABLE mallory.slow (id int PRIMARY KEY); INSERT INTO mallory.slow VALUES (1)');
+	as('mallory', "SELECT plinth.sync_table('mallory.slow', 'docs')");
+	ok(wait_until(sub { $mongo->count('review', 'slow') == 1 }), 'a mapping that is compared');
+	$mongo->stop;
+	my @verifying = map { $node->background_psql('postgres', on_error_die => 0, on_error_stop => 0) } 1 .. 4;
+	$_->query_until(qr/started/, "\\echo started\nSELECT * FROM plinth.sync_verify('slow');\n") foreach @verifying;
+	ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sync_verify(''slow'')%' AND wait_event_type = 'Lock'") >= 1
+			|| sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify'") > 1 }), 'by several at a time');
+	cmp_ok(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify'"), '<=', 1, 'is compared by one worker');
+	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%sync_verify(''slow'')%' AND pid <> pg_backend_pid()");
+	eval { $_->quit } foreach @verifying;
+}
+
 done_testing();
