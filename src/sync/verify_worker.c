@@ -291,6 +291,8 @@ plinth_sync_verify_main(Datum arg)
 	verify.run = AllocSetContextCreate(TopMemoryContext, "plinth verify", ALLOCSET_DEFAULT_SIZES);
 	verify.page = AllocSetContextCreate(verify.run, "plinth verify page", ALLOCSET_DEFAULT_SIZES);
 
+	/* As every worker that talks to MongoDB. */
+	SetConfigOption("client_encoding", "UTF8", PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(header->database, InvalidOid, 0);
 	fix_settings();
 	MemoryContextSwitchTo(verify.page);

@@ -122,6 +122,8 @@ plinth_worker_process_begin(const PlinthWorkerTicket *ticket)
 		proc_exit(0);
 
 	BackgroundWorkerUnblockSignals();
+	/* Texts go to servers in UTF-8; only this conversion works outside transactions too. */
+	SetConfigOption("client_encoding", "UTF8", PGC_SUSET, PGC_S_OVERRIDE);
 	if (ticket != NULL)
 		BackgroundWorkerInitializeConnectionByOid(ticket->database, InvalidOid, 0);
 	else

@@ -3,6 +3,7 @@
 
 use strict;
 use warnings;
+use JSON::PP;
 use PlinthTest;
 use Test::More;
 
@@ -192,6 +193,27 @@ is(there('swept', 'v'), '1:3', 'the row is there');
 is(sql("SELECT documents_deleted FROM plinth.stat_sync WHERE name = 'swept'"),
 	0, 'and its document was never away');
 $session->quit;
+
+# ---- a database in another encoding ----
+sub latin { return $node->safe_psql('latin', $_[0]); }
+$node->safe_psql('postgres',
+	"CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+latin('CREATE EXTENSION plinth');
+PlinthTest::sync_server($node, 'docs', $mongo->uri, 'latin', dbname => 'latin');
+latin(q{
+CREATE TABLE words (id text PRIMARY KEY, word text);
+INSERT INTO words VALUES (chr(233), chr(232)), ('a', 'b');
+SELECT plinth.sync_table('words', 'docs', on_existing => 'replace');
+});
+is(latin("SELECT plinth.sync_wait('30s')"), 't', 'a database in LATIN1');
+is($mongo->eval("client['latin']['words'].find_one({'_id': '\\u00e9'})['word'] == '\\u00e8'"),
+	JSON::PP::true, 'sends UTF-8');
+$mongo->eval("client['latin']['words'].insert_one({'_id': '\\u6f22'}); result = 1", statements => 1);
+latin(q{TRUNCATE words; INSERT INTO words VALUES ('n', 'm')});
+is(latin("SELECT plinth.sync_wait('30s')"), 't', 'and sweeps what it cannot even say');
+is($mongo->eval("[d['_id'] for d in client['latin']['words'].find()] == ['n']"),
+	JSON::PP::true, 'so that only its row is left');
+is(latin("SELECT count(*) FROM plinth.sync_verify('words')"), 0, 'which sync_verify finds too');
 
 $node->stop('fast');
 done_testing();
