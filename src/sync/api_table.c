@@ -167,6 +167,31 @@ check_name_free(const char *name)
 								quote_literal_cstr(name))));
 }
 
+/* Each pair of server and owner takes a lane: one too many would stop them all. */
+static void
+check_lane_free(const SyncTable *arg)
+{
+	static PlinthPlan plan = {
+		"SELECT FROM plinth.sync_mappings WHERE (server_name, owner) <> ($1, $2::oid)"
+		" GROUP BY server_name, owner",
+		2,
+		{NAMEOID, OIDOID},
+		NULL};
+	NameData server;
+	Datum values[2];
+
+	namestrcpy(&server, arg->server);
+	values[0] = NameGetDatum(&server);
+	values[1] = ObjectIdGetDatum(arg->owner);
+	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
+	if (SPI_processed >= PLINTH_SYNC_MAX_LANES)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("more than %d pairs of server and owner cannot be synced from one "
+							   "database",
+							   PLINTH_SYNC_MAX_LANES),
+						errhint("Let fewer roles own the tables, or fewer servers take them.")));
+}
+
 /* The row; its trigger adds the one in sync_states. */
 static int64
 insert_mapping(const SyncTable *arg)
@@ -269,6 +294,7 @@ plinth_sync_table(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(GetLatestSnapshot());
 	plinth_sync_check_target(arg.server, arg.collection);
 	check_name_free(arg.name);
+	check_lane_free(&arg);
 	PopActiveSnapshot();
 	id = insert_mapping(&arg);
 	release_mapping(id, &arg);

@@ -215,5 +215,18 @@ is($mongo->eval("[d['_id'] for d in client['latin']['words'].find()] == ['n']"),
 	JSON::PP::true, 'so that only its row is left');
 is(latin("SELECT count(*) FROM plinth.sync_verify('words')"), 0, 'which sync_verify finds too');
 
+# ---- more pairs of server and owner than there are lanes ----
+for my $i (1 .. 15)
+{
+	PlinthTest::sync_server($node, "more$i", $mongo->uri, "more$i");
+	sql("CREATE TABLE more$i (id int PRIMARY KEY); SELECT plinth.sync_table('more$i', 'more$i')");
+}
+PlinthTest::sync_server($node, 'toomany', $mongo->uri, 'toomany');
+sql('CREATE TABLE toomany (id int PRIMARY KEY)');
+PlinthTest::psql_fails_like($node, 'postgres', "SELECT plinth.sync_table('toomany', 'toomany')",
+	qr/more than 16 pairs/, 'one pair too many');
+sql("SELECT plinth.sync_table('toomany', 'more1', name => 'toomany')");
+synced('the others go on');
+
 $node->stop('fast');
 done_testing();
