@@ -109,6 +109,7 @@ is(sql("SELECT plinth.sync_wait('30s')"), 't', 'delivered');
 sql('UPDATE control SET run = true');
 my $turns = turns();
 wait_until(sub { turns() > $turns + 50 });
+ok(wait_until(sub { sql("SELECT documents_replaced FROM plinth.stat_sync WHERE name = 'still'") > $replaced }), 'stat_sync counts the one update');
 is(sql("SELECT documents_replaced FROM plinth.stat_sync WHERE name = 'still'"), $replaced + 1, 'VACUUM FULL and CLUSTER send nothing');
 sql('UPDATE control SET run = NULL');
 $writer->finish;
@@ -209,5 +210,23 @@ sql("SELECT plinth.sync_drop('owned')");
 ok(wait_until(sub { sql("SELECT plinth.sync_wait('1s')") eq 't' }), 'and nothing waits for them any more');
 same('others', 'other', q{SELECT json_build_object('_id', id, 'v', v) FROM other});
 is(sql("SELECT count(*) FROM plinth.stat_workers WHERE restarts > 0"), 0, 'no worker ended');
+
+# ---------------------------------------------------------------------------
+# A table renamed while its reader waits for it, another one in its place.
+$node->append_conf('postgresql.conf', "plinth.sync_lock_timeout = '20s'");
+$node->restart;
+sql("CREATE TABLE k (id int PRIMARY KEY, v text); INSERT INTO k VALUES (1, 'x'), (2, 'x'); SELECT plinth.sync_table('k', 'docs')");
+same('sent', 'k', q{SELECT json_build_object('_id', id, 'v', v) FROM k});
+sql("SELECT plinth.sync_pause('k')");
+state_like('k', qr/^paused/, 'paused');
+sql("UPDATE k SET v = 'y' WHERE id = 1");
+$locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; ALTER TABLE k RENAME TO k_was; CREATE TABLE k (LIKE k_was INCLUDING ALL)');
+sql("SELECT plinth.sync_resume('k')");
+ok(wait_until(sub { sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = (SELECT relation FROM plinth.sync_mappings WHERE name = 'k')") > 0 }),
+	'the lane waits for the table');
+$locker->query_safe('COMMIT');
+$locker->quit;
+same('it reads the table that is ours', 'k', q{SELECT json_build_object('_id', id, 'v', v) FROM k_was});
 $node->stop;
 done_testing();
