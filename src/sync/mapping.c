@@ -264,13 +264,13 @@ keys_sql(PlinthSyncMapping *m, const char *keycols, const char *columns, const c
 	appendStringInfoString(&sql, ") WITH ORDINALITY AS k (");
 	for (int i = 0; i < m->nkeys; i++)
 		appendStringInfo(&sql, "k%d, ", i);
-	appendStringInfo(&sql, "n) LEFT JOIN %s AS t ON ", m->relation_name);
+	/* A filter knows the row's own columns only, whatever those of k are called. */
+	appendStringInfo(&sql, "n) LEFT JOIN (SELECT t.* FROM %s AS t WHERE (%s)) AS t ON ",
+					 m->relation_name, filter != NULL ? filter : "true");
 	for (int i = 0; i < m->nkeys; i++)
 		appendStringInfo(
 			&sql, "%st.%s %s k.k%d::%s", i > 0 ? " AND " : "", quote_identifier(m->key_names[i]),
 			operator_name(m->key_types[i], BTEqualStrategyNumber), i, type_name(m->key_types[i]));
-	if (filter != NULL)
-		appendStringInfo(&sql, " AND (%s)", filter);
 	return sql.data;
 }
 
