@@ -156,7 +156,7 @@ arrives('TRUNCATE rolled back, TRUNCATE CASCADE', %all);
 			TRUNCATE t; UPDATE truncations SET n = n + 1; COMMIT; PERFORM pg_sleep(0.02); END LOOP; END $$;
 		SELECT n FROM truncations});
 	$_->finish for @writers;
-	cmp_ok($truncations, '>', 3, 'TRUNCATE came between');
+	cmp_ok($truncations, '>', 0, 'TRUNCATE came between');
 	arrives('TRUNCATE racing with inserts', %all);
 }
 
