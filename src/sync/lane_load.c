@@ -38,7 +38,6 @@ mapping_create(PlinthLane *lane, int64 id)
 	PlinthLaneMapping *mapping = MemoryContextAllocZero(lane->context, sizeof(PlinthLaneMapping));
 
 	mapping->id = id;
-	mapping->loaded_generation = lane->generation;
 	mapping->tasks_context =
 		AllocSetContextCreate(lane->context, "plinth sync tasks", ALLOCSET_SMALL_SIZES);
 	mapping->stat.key.database = MyDatabaseId;
@@ -80,6 +79,7 @@ static void
 do_load(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 {
 	List *ids = plinth_sync_mapping_ids(lane->server, lane->owner);
+	List *created = NIL;
 	ListCell *lc;
 
 	foreach (lc, ids)
@@ -94,9 +94,19 @@ do_load(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 			mapping = mapping_create(lane, id);
 			lane->mappings = lappend(lane->mappings, mapping);
 			MemoryContextSwitchTo(old);
+			created = lappend(created, mapping);
 		}
 		mapping_reload(lane, mapping);
 	}
+	/*
+	 * The decoder may have loaded under this generation just before the new
+	 * mappings became visible; under the next one it has them for sure.
+	 */
+	if (created != NIL)
+		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+	foreach (lc, created)
+		((PlinthLaneMapping *) lfirst(lc))->loaded_generation =
+			plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	foreach (lc, lane->mappings)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);

@@ -149,6 +149,7 @@ check_rights(PlinthSyncMapping *m)
 		return;
 	}
 	class = (Form_pg_class) GETSTRUCT(tuple);
+	m->only = class->relkind == RELKIND_RELATION ? "ONLY " : "";
 	m->relation_name = MemoryContextStrdup(
 		m->context, quote_qualified_identifier(get_namespace_name(class->relnamespace),
 											   NameStr(class->relname)));
@@ -265,7 +266,7 @@ keys_sql(PlinthSyncMapping *m, const char *keycols, const char *columns, const c
 	for (int i = 0; i < m->nkeys; i++)
 		appendStringInfo(&sql, "k%d, ", i);
 	/* A filter knows the row's own columns only, whatever those of k are called. */
-	appendStringInfo(&sql, "n) LEFT JOIN (SELECT t.* FROM %s AS t WHERE (%s)) AS t ON ",
+	appendStringInfo(&sql, "n) LEFT JOIN (SELECT t.* FROM %s%s AS t WHERE (%s)) AS t ON ", m->only,
 					 m->relation_name, filter != NULL ? filter : "true");
 	for (int i = 0; i < m->nkeys; i++)
 		appendStringInfo(
@@ -287,8 +288,8 @@ build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
 	m->absent_sql = keys_sql(m, keycols.data, "", filter);
 	for (int keys_only = 0; keys_only < 2; keys_only++)
 	{
-		m->page_head[keys_only] =
-			psprintf("SELECT 0::bigint%s%s FROM ", keycols.data, keys_only ? "" : columns);
+		m->page_head[keys_only] = psprintf("SELECT 0::bigint%s%s FROM %s", keycols.data,
+										   keys_only ? "" : columns, m->only);
 		for (int cursor = 0; cursor < 2; cursor++)
 			m->page_tail[cursor][keys_only] = page_tail(m, keys_only ? NULL : filter, cursor == 1);
 	}

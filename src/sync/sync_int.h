@@ -174,6 +174,7 @@ typedef struct PlinthSyncMapping
 	char *problem; /* why it cannot be run: table dropped, key gone, rights; or NULL */
 	char *problem_hint;
 	char *relation_name; /* quoted, qualified */
+	const char *only;    /* "ONLY " for an ordinary table: children that inherit are not synced */
 	char *shape;
 	int nkeys;
 	char *key_names[PLINTH_SYNC_MAX_KEYS];

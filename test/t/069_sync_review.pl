@@ -30,6 +30,19 @@ sub there
 		$mongo->eval("['%s:%s' % (d['_id'], d['$field']) for d in client['forum']['$collection'].find()]") };
 }
 
+# ---- a child that inherits from a synced table is not part of it ----
+sql(q{
+CREATE TABLE parent (id int PRIMARY KEY, v int);
+INSERT INTO parent VALUES (1, 2);
+SELECT plinth.sync_table('parent', 'docs');
+CREATE TABLE child () INHERITS (parent);
+INSERT INTO child VALUES (1, 100), (5, 100);
+});
+synced('a table that was inherited from');
+sql("UPDATE parent SET v = v + 1; SELECT plinth.sync_resync('parent')");
+synced('sent again');
+is(there('parent', 'v'), '1:3', 'only its own rows are sent');
+
 # ---- code of a table's owner, which the lane runs, leaves nothing behind ----
 sql(q{
 CREATE ROLE mallory LOGIN;
