@@ -30,12 +30,18 @@
 #include "worker/worker.h"
 
 #define CONFIRM_BYTES (16 * 1024 * 1024)
-/* Records after which consumers and generations are looked at when nothing was reported. */
+/* Records after which consumers and generations are looked at; well under a millisecond. */
 #define RECORDS_A_ROUND 256
 /* Waiting for WAL, ms: for a while after the last of it, and then. */
 #define POLL_BUSY 10
 #define POLL_IDLE 200
 #define BUSY_TIME 1000
+/*
+ * Rounds begin no faster than this, ms: what is committed within it goes
+ * together, and who commits need not wake us.  The first after a rest waits
+ * for nothing.
+ */
+#define ROUND_TIME 2
 /* While a person has to act. */
 #define PROBLEM_WAIT 10000
 #define PROBLEM_LOG_INTERVAL 60000
@@ -233,7 +239,6 @@ drain(void)
 	bool room = true;
 
 	decoded = Max(decoded, ctx->reader->EndRecPtr);
-	plinth_decode_reported = false;
 	for (int i = 0; i < plinth_decode_nconsumers; i++)
 	{
 		if (plinth_decode_consumers[i]->drain != NULL &&
@@ -299,6 +304,21 @@ reload(void)
 	return OUTCOME_READY;
 }
 
+/* Waits until a round may begin again; false when this worker is to stop. */
+static bool
+pace(TimestampTz round_at)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(round_at, ROUND_TIME);
+	TimestampTz now;
+
+	while ((now = GetCurrentTimestamp()) < end && now >= round_at)
+	{
+		if (!plinth_worker_wait(Max(1, (end - now) / 1000)))
+			return false;
+	}
+	return true;
+}
+
 /* Waits for WAL, for room, or for something to reload; false when this worker is to stop. */
 static bool
 wait_for_work(bool room)
@@ -346,7 +366,7 @@ decode_some(void)
 	while (room && !plinth_worker_stopping() && plinth_decode_reader_next(ctx))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!plinth_decode_reported && ++records < RECORDS_A_ROUND)
+		if (++records < RECORDS_A_ROUND)
 			continue;
 		records = 0;
 		room = drain();
@@ -362,6 +382,7 @@ static Outcome
 run(void)
 {
 	Outcome outcome = OUTCOME_STOP;
+	TimestampTz round_at = 0;
 
 	report_state(NULL);
 	ctx = plinth_decode_reader_new(false);
@@ -379,13 +400,17 @@ run(void)
 			break;
 		outcome = OUTCOME_STOP;
 		if (plinth_decode_reader_refresh(ctx))
+		{
+			round_at = GetCurrentTimestamp();
 			room = decode_some();
+		}
 		else
 			room = drain();
 		confirm(false);
 		if (plinth_worker_stopping())
 			break;
-		if ((!room || !plinth_decode_reader_refresh(ctx)) && !wait_for_work(room))
+		if (!pace(round_at) ||
+			((!room || !plinth_decode_reader_refresh(ctx)) && !wait_for_work(room)))
 			break;
 	}
 

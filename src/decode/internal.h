@@ -56,8 +56,6 @@ extern void plinth_decode_status_init(void);
  */
 /* Set in the decoder's own process only: everybody else is refused. */
 extern bool plinth_decode_in_decoder;
-/* Set when a consumer was told something; cleared by the decoder. */
-extern bool plinth_decode_reported;
 
 /* -------------------------------------------------------------------------
  * What must be right with the server (require.c)

@@ -26,7 +26,6 @@
 extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *cb);
 
 bool plinth_decode_in_decoder = false;
-bool plinth_decode_reported = false;
 
 static char told_marker;
 
@@ -46,7 +45,6 @@ static void
 mark_told(ReorderBufferTXN *top)
 {
 	top->output_plugin_private = &told_marker;
-	plinth_decode_reported = true;
 }
 
 static void
@@ -125,7 +123,6 @@ commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn
 		if (plinth_decode_consumers[i]->commit != NULL)
 			plinth_decode_consumers[i]->commit(txn->xid, commit_lsn);
 	}
-	plinth_decode_reported = true;
 }
 
 static void
@@ -144,7 +141,6 @@ message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn, bool
 		mark_told(top);
 		xid = top->xid;
 	}
-	plinth_decode_reported = true;
 	for (int i = 0; i < plinth_decode_nconsumers; i++)
 	{
 		if (plinth_decode_consumers[i]->message != NULL)
@@ -173,7 +169,6 @@ stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr abor
 		if (plinth_decode_consumers[i]->abort != NULL)
 			plinth_decode_consumers[i]->abort(txn->xid);
 	}
-	plinth_decode_reported = true;
 }
 
 void
