@@ -56,6 +56,9 @@ struct PlinthMongoClient
 	PlinthMongoError connect_error; /* why the last connection was not made; OK for none */
 	bool latch_was_set;
 	bool cancelled;
+	PlinthMongoWork meanwhile; /* NULL for none */
+	void *meanwhile_arg;
+	ErrorData *meanwhile_error; /* raised by plinth_mongo_leave */
 };
 
 /* init.c */

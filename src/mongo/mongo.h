@@ -106,6 +106,15 @@ extern PlinthMongoStatus plinth_mongo_write(PlinthMongoClient *client, const cha
 											PlinthMongoOp *ops, int nops, PlinthMongoError *error);
 
 /*
+ * Something to do while the server works: the next plinth_mongo_write runs
+ * work once, as soon as it waits for an answer (not at all when it never
+ * does).  work may run transactions but not use this client; what it raises is
+ * raised by plinth_mongo_write when the driver has been left.
+ */
+typedef void (*PlinthMongoWork)(void *arg);
+extern void plinth_mongo_meanwhile(PlinthMongoClient *client, PlinthMongoWork work, void *arg);
+
+/*
  * Who holds the value for which a unique index refused op (its error is
  * DUPLICATE_KEY): holder becomes {"_id": value} of that document, palloc'd, or
  * empty when nobody does any more.  Not OK when it cannot be told.

@@ -7,6 +7,9 @@
  * the call fail (cancelled), and procsignal barriers are absorbed, or DROP
  * DATABASE of any database would wait for a slow MongoDB.  A latch that was
  * reset here is set again when the call is over: its event was the caller's.
+ *
+ * The first wait for an answer is when the caller's own work is done, if it
+ * gave any.  For that time interrupts are not held.
  */
 #include "postgres.h"
 
@@ -17,6 +20,7 @@
 #include "storage/latch.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
+#include "utils/memutils.h"
 #include "worker/worker.h"
 
 #define SLICE_MS 1000
@@ -41,10 +45,53 @@ plinth_mongo_enter(PlinthMongoClient *client)
 void
 plinth_mongo_leave(PlinthMongoClient *client)
 {
+	ErrorData *error = client->meanwhile_error;
+
 	plinth_mongo_in_driver = false;
+	client->meanwhile_error = NULL;
 	if (client->latch_was_set)
 		SetLatch(MyLatch);
 	RESUME_INTERRUPTS();
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+void
+plinth_mongo_meanwhile(PlinthMongoClient *client, PlinthMongoWork work, void *arg)
+{
+	client->meanwhile = work;
+	client->meanwhile_arg = arg;
+}
+
+/* The caller's work, outside the driver as far as interrupts go; its error waits for the driver's end. */
+static void
+run_meanwhile(PlinthMongoClient *client)
+{
+	PlinthMongoWork work = client->meanwhile;
+	MemoryContext context = CurrentMemoryContext;
+	uint32 holdoff = InterruptHoldoffCount;
+
+	client->meanwhile = NULL;
+	PG_TRY ()
+		;
+	{
+		plinth_mongo_in_driver = false;
+		RESUME_INTERRUPTS();
+		work(client->meanwhile_arg);
+		HOLD_INTERRUPTS();
+	}
+	PG_CATCH ()
+		;
+	{
+		InterruptHoldoffCount = holdoff;
+		MemoryContextSwitchTo(TopMemoryContext);
+		client->meanwhile_error = CopyErrorData();
+		FlushErrorState();
+		client->cancelled = true;
+	}
+	PG_END_TRY();
+	plinth_mongo_in_driver = true;
+	MemoryContextSwitchTo(context);
 }
 
 bool
@@ -104,6 +151,8 @@ wait_slice_guarded(PlinthMongoClient *client, int fd, uint32 events, long timeou
 MongoWait
 plinth_mongo_wait_socket(PlinthMongoClient *client, int fd, uint32 events, int64 deadline)
 {
+	if (client->meanwhile != NULL && events == WL_SOCKET_READABLE)
+		run_meanwhile(client);
 	for (;;)
 	{
 		int64 left = deadline - plinth_mongo_now();

@@ -261,6 +261,7 @@ plinth_mongo_write(PlinthMongoClient *client, const char *collection, PlinthMong
 	write_kind(client, collection, PLINTH_MONGO_DELETE, ops, nops, room, error);
 	write_kind(client, collection, PLINTH_MONGO_REPLACE, ops, nops, room, error);
 	write_kind(client, collection, PLINTH_MONGO_INSERT, ops, nops, room, error);
+	client->meanwhile = NULL;
 	pfree(room);
 	return error->status;
 }

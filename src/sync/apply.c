@@ -11,6 +11,12 @@
  *									after MAX_ATTEMPTS
  *	 no answer						owed again, and suspect: the write may land
  *									after a newer one (docs/sync.md, zombies)
+ *
+ * While MongoDB works on a batch the next one is read.  Rows are written in
+ * the order in which they were read: a batch that was read ahead is written
+ * before anything else of its mapping is read, or it is dropped, and its keys
+ * are owed as before.  So nothing is read ahead while keys in sync_dirty,
+ * snapshots or sweeps take turns with it.
  */
 #include "postgres.h"
 
@@ -49,15 +55,18 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	*unknown = false;
 	for (int i = 0; i < batch->nops; i++)
 		ops[i] = batch->ops[i].op;
-	status = batch->nops == 0 ? PLINTH_MONGO_OK
-							  : plinth_mongo_write(lane->client, mapping->def->collection, ops,
-												   batch->nops, &error);
+	status = plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
 	if (status == PLINTH_MONGO_OK)
 	{
 		for (int i = 0; i < batch->nops; i++)
 		{
 			if (ops[i].error.status == PLINTH_MONGO_DUPLICATE_KEY)
+			{
+				/* The holder may be in what was read ahead, and is written out of turn. */
+				plinth_sync_apply_drop(mapping);
+				plinth_sync_task_drop(mapping);
 				settle_conflict(lane, mapping, &ops[i], &stopped);
+			}
 			if (ops[i].error.status == PLINTH_MONGO_WRITE_CONCERN)
 				*unknown = true;
 			batch->ops[i].op.error = ops[i].error;
@@ -121,6 +130,7 @@ store_dead(PlinthLaneMapping *mapping, const char *literal, const PlinthSyncKey 
 
 typedef struct OwedBatch
 {
+	MemoryContext context; /* holds all of it */
 	PlinthDirtyKey **dirty;
 	PlinthSyncKey *keys;
 	int nkeys;
@@ -177,6 +187,18 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_later(mapping, later, nlater);
 }
 
+/* Nearly every batch leaves nothing to write down, and needs no transaction for it. */
+static bool
+is_clean(PlinthLaneMapping *mapping, OwedBatch *owed)
+{
+	bool clean = !mapping->dead;
+
+	for (int i = 0; clean && i < owed->nkeys; i++)
+		clean = !owed->keys[i].done || (owed->errors[i] == NULL && owed->keys[i].poison == NULL &&
+										!owed->dirty[i]->zombie);
+	return clean;
+}
+
 static void
 return_all(PlinthLaneMapping *mapping, OwedBatch *owed, bool zombie)
 {
@@ -213,47 +235,109 @@ finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 	}
 }
 
+/* Takes the oldest keys that are owed and reads their rows; NULL when there are none, or reading failed (*failed). */
+static OwedBatch *
+take_owed(PlinthLane *lane, PlinthLaneMapping *mapping, bool *failed)
+{
+	MemoryContext context =
+		AllocSetContextCreate(lane->context, "plinth owed batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	OwedBatch *owed = palloc0(sizeof(OwedBatch));
+	int max = plinth_setting_sync_batch_rows;
+
+	*failed = false;
+	owed->context = context;
+	owed->dirty = palloc(sizeof(PlinthDirtyKey *) * max);
+	owed->nkeys = plinth_sync_dirty_take(&mapping->dirty, owed->dirty, max);
+	if (owed->nkeys > 0)
+	{
+		owed->keys = palloc0(sizeof(PlinthSyncKey) * owed->nkeys);
+		for (int i = 0; i < owed->nkeys; i++)
+		{
+			owed->keys[i].key = owed->dirty[i]->key;
+			owed->keys[i].keylen = owed->dirty[i]->keylen;
+		}
+		owed->batch = plinth_sync_batch_create(context);
+		*failed = !plinth_sync_lane_run(lane, mapping, read_owed, owed);
+		if (*failed)
+			return_all(mapping, owed, false);
+	}
+	MemoryContextSwitchTo(old);
+	if (owed->nkeys > 0 && !*failed)
+		return owed;
+	MemoryContextDelete(context);
+	return NULL;
+}
+
+void
+plinth_sync_apply_drop(PlinthLaneMapping *mapping)
+{
+	OwedBatch *owed = mapping->owed_ahead;
+
+	if (owed == NULL)
+		return;
+	mapping->owed_ahead = NULL;
+	return_all(mapping, owed, false);
+	MemoryContextDelete(owed->context);
+}
+
+typedef struct Ahead
+{
+	PlinthLane *lane;
+	PlinthLaneMapping *mapping;
+} Ahead;
+
+static void
+read_ahead(void *arg)
+{
+	Ahead *ahead = arg;
+	bool failed;
+
+	ahead->mapping->owed_ahead = take_owed(ahead->lane, ahead->mapping, &failed);
+}
+
+static bool
+write_owed(PlinthLane *lane, PlinthLaneMapping *mapping, OwedBatch *owed)
+{
+	Ahead ahead = {lane, mapping};
+	bool unknown;
+	bool clean;
+
+	if (mapping->dirty.nowed > 0 && !mapping->stored_any && mapping->tasks == NIL)
+		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
+	if (!plinth_sync_apply(lane, mapping, owed->batch, &unknown))
+	{
+		return_all(mapping, owed, unknown);
+		return false;
+	}
+	MemoryContextSwitchTo(owed->context);
+	owed->errors = outcomes(owed->batch, owed->nkeys);
+	clean = is_clean(mapping, owed);
+	if (clean || plinth_sync_lane_run(lane, mapping, settle_owed, owed))
+		finish_owed(mapping, owed);
+	else
+		return_all(mapping, owed, false);
+	return clean;
+}
+
 bool
 plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
-	MemoryContext work =
-		AllocSetContextCreate(lane->context, "plinth owed batch", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(work);
-	OwedBatch owed = {0};
-	bool unknown;
+	MemoryContext old = CurrentMemoryContext;
+	OwedBatch *owed = mapping->owed_ahead;
+	bool failed = false;
 
-	owed.dirty = palloc(sizeof(PlinthDirtyKey *) * plinth_setting_sync_batch_rows);
-	owed.nkeys =
-		plinth_sync_dirty_take(&mapping->dirty, owed.dirty, plinth_setting_sync_batch_rows);
-	if (owed.nkeys == 0)
-	{
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(work);
-		return false;
-	}
-	owed.keys = palloc0(sizeof(PlinthSyncKey) * owed.nkeys);
-	for (int i = 0; i < owed.nkeys; i++)
-	{
-		owed.keys[i].key = owed.dirty[i]->key;
-		owed.keys[i].keylen = owed.dirty[i]->keylen;
-	}
-	owed.batch = plinth_sync_batch_create(work);
-
-	if (!plinth_sync_lane_run(lane, mapping, read_owed, &owed))
-		return_all(mapping, &owed, false);
-	else if (!plinth_sync_apply(lane, mapping, owed.batch, &unknown))
-		return_all(mapping, &owed, unknown);
-	else
-	{
-		MemoryContextSwitchTo(work);
-		owed.errors = outcomes(owed.batch, owed.nkeys);
-		if (plinth_sync_lane_run(lane, mapping, settle_owed, &owed))
-			finish_owed(mapping, &owed);
-		else
-			return_all(mapping, &owed, false);
-	}
+	mapping->owed_ahead = NULL;
+	if (owed == NULL)
+		owed = take_owed(lane, mapping, &failed);
+	if (owed == NULL)
+		return failed;
+	plinth_sync_task_drop(mapping);
+	MemoryContextSwitchTo(owed->context);
+	if (!write_owed(lane, mapping, owed))
+		plinth_sync_apply_drop(mapping);
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
+	MemoryContextDelete(owed->context);
 	return true;
 }
 
@@ -348,6 +432,7 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 	old = MemoryContextSwitchTo(work);
 	stored.context = work;
 	stored.batch = plinth_sync_batch_create(work);
+	plinth_sync_task_drop(mapping);
 
 	/*
 	 * Taken in a transaction of its own: that it is sent must be known before

@@ -2,16 +2,15 @@
  * dirty.c
  *		The keys of one mapping that are owed to MongoDB, in memory.
  *
- * Every key is in one of three places: owed (in the list, oldest mark first),
- * in flight (taken: in no list) or acked (in the other list, until the fence
- * has moved past it).  Invariants:
+ * Every key is in one of three lists: owed (oldest mark first), flying (taken:
+ * its row is read, or about to be, and not acknowledged) or acked (until the
+ * fence has moved past it).  Invariants:
  *
- *	- The lane takes no marks from the channel while keys are in flight, so an
- *	  acknowledgement clears only marks made before the row was read.  A key
- *	  marked while acked is owed again.
+ *	- An acknowledgement clears only marks made before the row was read: a key
+ *	  that is marked while it flies, or while acked, is owed again.
  *	- lsn of a key is that of its first mark not yet fenced; owed is ordered by
- *	  it, so the least lsn that is still needed is at its head or in acked.
- *	  (Nothing is in flight when the lane computes it.)
+ *	  it, so the least lsn that is still needed is at its head, in flying or in
+ *	  acked.
  *
  * All of it belongs to one process and needs no lock.
  */
@@ -70,6 +69,7 @@ plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent)
 	set->hash = hash_create("plinth dirty keys", 256, &ctl,
 							HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	dlist_init(&set->owed);
+	dlist_init(&set->flying);
 	dlist_init(&set->acked);
 	set->nowed = set->nacked = 0;
 	set->bytes = 0;
@@ -130,10 +130,11 @@ plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const ch
 	}
 
 	dirty = entry->dirty;
-	Assert(!dirty->in_flight);
 	dirty->xid = mark->xid;
 	dirty->zombie |= zombie;
-	if (dirty->acked)
+	if (dirty->in_flight)
+		dirty->again = true;
+	else if (dirty->acked)
 	{
 		/* Its unfenced acknowledgement still needs the older lsn. */
 		dlist_delete(&dirty->node);
@@ -172,19 +173,31 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 		}
 		dlist_delete(&key->node);
 		set->nowed--;
+		dlist_push_tail(&set->flying, &key->node);
 		key->in_flight = true;
 		keys[taken++] = key;
 	}
 	return taken;
 }
 
-void
-plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key)
+/* Out of flight; true when it was marked meanwhile. */
+static bool
+land(PlinthDirtyKey *key)
+{
+	bool again = key->again;
+
+	Assert(key->in_flight);
+	dlist_delete(&key->node);
+	key->in_flight = false;
+	key->again = false;
+	return again;
+}
+
+static void
+owe_again(PlinthDirtySet *set, PlinthDirtyKey *key)
 {
 	dlist_iter iter;
 
-	Assert(key->in_flight);
-	key->in_flight = false;
 	set->nowed++;
 	/* It was among the oldest, so its place is near the head. */
 	dlist_foreach (iter, &set->owed)
@@ -201,10 +214,22 @@ plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key)
 }
 
 void
+plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key)
+{
+	(void) land(key);
+	owe_again(set, key);
+}
+
+void
 plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key)
 {
-	Assert(key->in_flight);
-	key->in_flight = false;
+	if (land(key))
+	{
+		/* Its unfenced acknowledgement still needs the older lsn. */
+		key->seen_at = GetCurrentTimestamp();
+		owe_again(set, key);
+		return;
+	}
 	key->acked = true;
 	dlist_push_tail(&set->acked, &key->node);
 	set->nacked++;
@@ -223,8 +248,13 @@ remove_key(PlinthDirtySet *set, PlinthDirtyKey *key)
 void
 plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key)
 {
-	Assert(key->in_flight);
-	remove_key(set, key);
+	if (!land(key))
+	{
+		remove_key(set, key);
+		return;
+	}
+	key->seen_at = GetCurrentTimestamp();
+	owe_again(set, key);
 }
 
 void
@@ -250,6 +280,21 @@ plinth_sync_dirty_unfenced(PlinthDirtySet *set)
 	set->nacked = 0;
 }
 
+static XLogRecPtr
+least_of(dlist_head *list, XLogRecPtr least)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, list)
+	{
+		XLogRecPtr lsn = dlist_container(PlinthDirtyKey, node, iter.cur)->lsn;
+
+		if (least == InvalidXLogRecPtr || lsn < least)
+			least = lsn;
+	}
+	return least;
+}
+
 XLogRecPtr
 plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only)
 {
@@ -257,17 +302,6 @@ plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only)
 
 	if (!dlist_is_empty(&set->owed))
 		least = dlist_container(PlinthDirtyKey, node, set->owed.head.next)->lsn;
-	if (!owed_only)
-	{
-		dlist_iter iter;
-
-		dlist_foreach (iter, &set->acked)
-		{
-			XLogRecPtr lsn = dlist_container(PlinthDirtyKey, node, iter.cur)->lsn;
-
-			if (least == InvalidXLogRecPtr || lsn < least)
-				least = lsn;
-		}
-	}
-	return least;
+	least = least_of(&set->flying, least);
+	return owed_only ? least : least_of(&set->acked, least);
 }

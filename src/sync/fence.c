@@ -237,6 +237,8 @@ static void
 doubt(PlinthLaneMapping *mapping)
 {
 	mapping->verified_fence = false;
+	plinth_sync_apply_drop(mapping);
+	plinth_sync_task_drop(mapping);
 	plinth_sync_dirty_unfenced(&mapping->dirty);
 	plinth_sync_task_rewind(mapping);
 }

@@ -12,9 +12,10 @@
  *	   sync_dirty, one page of a snapshot or sweep;
  *	6. moves the fences, writes down what they cover, tells how far it is.
  *
- * Marks are taken only while no key is in flight, so that an answer never
- * covers a mark made after its row was read.  No transaction is open while it
- * talks to MongoDB.
+ * While MongoDB works on a batch the next one of the same kind is read, in a
+ * transaction that ends before the answer is looked at (apply.c, tasks.c);
+ * beyond that no transaction is open while it talks to MongoDB.  A mark that
+ * comes for a key whose row was read already makes it owed again (dirty.c).
  */
 #include "postgres.h"
 
@@ -309,7 +310,10 @@ write_round(PlinthLane *lane)
 		if (lane->client == NULL || lane->gone || plinth_worker_stopping())
 			break;
 		if (!plinth_sync_lane_ready(mapping) || mapping->retry_at > GetCurrentTimestamp())
+		{
+			plinth_sync_apply_drop(mapping);
 			continue;
+		}
 		if (!mapping->verified_fence && !plinth_sync_check_fence(lane, mapping))
 			continue;
 		did |= plinth_sync_apply_owed(lane, mapping);

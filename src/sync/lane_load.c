@@ -52,6 +52,8 @@ mapping_remove(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	if (mapping->def != NULL)
 		plinth_sync_mapping_free(mapping->def);
+	plinth_sync_apply_drop(mapping);
+	plinth_sync_task_drop(mapping);
 	MemoryContextDelete(mapping->dirty.context);
 	MemoryContextDelete(mapping->tasks_context);
 	plinth_sync_stat_remove(MyDatabaseId, mapping->id);
@@ -63,6 +65,9 @@ mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	PlinthSyncMapping *old = mapping->def;
 
+	/* What was read under the old definition is read again. */
+	plinth_sync_apply_drop(mapping);
+	plinth_sync_task_drop(mapping);
 	mapping->def = plinth_sync_mapping_load(lane->context, mapping->id);
 	if (old == NULL || mapping->def == NULL || mapping->def->adopting || mapping->def->resyncing ||
 		!mapping->def->prepared || (old->blocked != NULL && mapping->def->blocked == NULL))

@@ -290,11 +290,12 @@ typedef struct PlinthDirtyKey
 	const char *key; /* first: the hash key, with keylen and hash */
 	uint32 keylen;
 	uint32 hash;
-	dlist_node node;   /* in owed, or in acked, oldest lsn first */
+	dlist_node node;   /* in owed (oldest lsn first), flying or acked */
 	XLogRecPtr lsn;    /* of the first mark not acknowledged */
 	TransactionId xid; /* of the last mark */
 	TimestampTz seen_at;
 	bool in_flight;
+	bool again;  /* marked while in flight */
 	bool acked;  /* in acked: waits for the fence */
 	bool zombie; /* an earlier write of it may still land */
 } PlinthDirtyKey;
@@ -304,6 +305,7 @@ typedef struct PlinthDirtySet
 	MemoryContext context;
 	HTAB *hash;
 	dlist_head owed;
+	dlist_head flying;
 	dlist_head acked;
 	long nowed;
 	long nacked;
@@ -353,7 +355,9 @@ typedef struct PlinthLaneMapping
 	int64 id;
 	uint64 loaded_generation; /* generation at which it was first seen */
 	PlinthDirtySet dirty;
-	List *tasks; /* PlinthSyncTask *, in order */
+	struct OwedBatch *owed_ahead;    /* read, to be written next; or NULL */
+	struct SnapshotPage *page_ahead; /* likewise */
+	List *tasks;                     /* PlinthSyncTask *, in order */
 	MemoryContext tasks_context;
 	bool stored_owed;       /* rows with stage 0 are in sync_dirty */
 	bool stored_any;        /* rows of any stage are */
@@ -466,6 +470,8 @@ extern bool plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, Plin
 /* One batch of keys from memory, or from sync_dirty; true when there was anything to do. */
 extern bool plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping);
 extern bool plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping);
+/* What was read ahead of its turn is not to be written: its keys are owed as before. */
+extern void plinth_sync_apply_drop(PlinthLaneMapping *mapping);
 
 /* conflict.c: a unique index of the collection refused op; settles it or leaves the error. */
 extern void plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping,
@@ -483,6 +489,8 @@ extern bool plinth_sync_checkpoint(PlinthLane *lane);
 extern bool plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping);
 /* What was acknowledged since the last fence may be lost: back to it. */
 extern void plinth_sync_task_rewind(PlinthLaneMapping *mapping);
+/* The page that was read ahead is not to be written. */
+extern void plinth_sync_task_drop(PlinthLaneMapping *mapping);
 
 /* wait.c: true when everything before lsn is in MongoDB; timeout in ms, -1 for none. */
 extern bool plinth_sync_wait_lsn(XLogRecPtr lsn, int timeout_ms);

@@ -11,6 +11,10 @@
  * sent_key is written down before a page is sent, so that after a crash the
  * rows between the two are known to be suspect.
  *
+ * While MongoDB works on a page the next one is read.  Should anything of the
+ * mapping be written in between, that page is dropped and read again: rows are
+ * written in the order in which they were read.
+ *
  * A sweep pages through the collection in the order of _id and marks, in
  * sync_dirty, the keys that no row (any more) stands behind; their documents
  * go the way of every key that is owed.  An _id that no row of ours could
@@ -155,10 +159,21 @@ writers_gone(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task)
 
 typedef struct SnapshotPage
 {
+	MemoryContext context; /* holds all of it */
 	PlinthSyncTask *task;
+	char *after; /* where it begins; NULL: at the start */
+	char *last;  /* where it ends; NULL: there was no row */
 	PlinthSyncBatch *batch;
 	bool written; /* or it is not known whether it has landed, and it is sent again */
 } SnapshotPage;
+
+void
+plinth_sync_task_drop(PlinthLaneMapping *mapping)
+{
+	if (mapping->page_ahead != NULL)
+		MemoryContextDelete(mapping->page_ahead->context);
+	mapping->page_ahead = NULL;
+}
 
 static void
 read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
@@ -173,13 +188,51 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		batch->exhausted = true;
 		return;
 	}
-	plinth_sync_read_page(mapping->def, task->relation, task->ahead_key,
-						  plinth_setting_sync_batch_rows, batch);
+	plinth_sync_read_page(mapping->def, task->relation, page->after, plinth_setting_sync_batch_rows,
+						  batch);
 	if (batch->last_key != NULL)
 	{
-		task->sent_key = keep(mapping, batch->last_key);
+		page->last = task->sent_key = keep(mapping, batch->last_key);
 		plinth_sync_store_task(mapping, task);
 	}
+}
+
+/* NULL when it cannot be read now. */
+static SnapshotPage *
+take_page(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, char *after)
+{
+	MemoryContext context =
+		AllocSetContextCreate(lane->context, "plinth snapshot page", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SnapshotPage *page = palloc0(sizeof(SnapshotPage));
+	bool ok;
+
+	page->context = context;
+	page->task = task;
+	page->after = after;
+	page->batch = plinth_sync_batch_create(context);
+	ok = plinth_sync_lane_run(lane, mapping, read_page, page);
+	MemoryContextSwitchTo(old);
+	if (ok)
+		return page;
+	MemoryContextDelete(context);
+	return NULL;
+}
+
+typedef struct Ahead
+{
+	PlinthLane *lane;
+	PlinthLaneMapping *mapping;
+	SnapshotPage *page; /* the one that goes before */
+} Ahead;
+
+static void
+read_ahead(void *arg)
+{
+	Ahead *ahead = arg;
+
+	ahead->mapping->page_ahead =
+		take_page(ahead->lane, ahead->mapping, ahead->page->task, ahead->page->last);
 }
 
 /* Keys of the page that are suspect, failed for now, or never will do. */
@@ -222,6 +275,17 @@ settle_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_keys(mapping, later, nlater, 0);
 }
 
+/* Nearly every page leaves nothing to write down. */
+static bool
+is_clean(SnapshotPage *page)
+{
+	bool clean = page->written && page->task->suspect_until == NULL && page->batch->poison == NIL;
+
+	for (int i = 0; clean && i < page->batch->nops; i++)
+		clean = page->batch->ops[i].op.error.status == PLINTH_MONGO_OK;
+	return clean;
+}
+
 /* Has the snapshot come past what was sent before a crash? */
 static void
 leave_suspects(PlinthSyncTask *task, PlinthSyncBatch *batch)
@@ -236,30 +300,51 @@ leave_suspects(PlinthSyncTask *task, PlinthSyncBatch *batch)
 		task->suspect_until = NULL;
 }
 
+/* False when the page after it must be read anew. */
 static bool
-snapshot_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task,
-			  MemoryContext work)
+write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 {
-	SnapshotPage page = {task, plinth_sync_batch_create(work), false};
-	PlinthSyncBatch *batch = page.batch;
+	PlinthSyncTask *task = page->task;
+	PlinthSyncBatch *batch = page->batch;
+	Ahead ahead = {lane, mapping, page};
 	bool unknown;
+	bool clean;
+
+	/* Keys that are owed go first, and the page after would be read for nothing. */
+	if (!batch->exhausted && page->last != NULL && mapping->dirty.nowed == 0 &&
+		!mapping->stored_any)
+		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
+	page->written = plinth_sync_apply(lane, mapping, batch, &unknown);
+	if (!page->written && !unknown)
+		return false;
+	MemoryContextSwitchTo(page->context);
+	clean = is_clean(page);
+	if ((!clean && !plinth_sync_lane_run(lane, mapping, settle_page, page)) || !page->written)
+		return false;
+	task->ahead += batch->nops;
+	leave_suspects(task, batch);
+	if (page->last != NULL)
+		task->ahead_key = page->last;
+	task->finished = batch->exhausted;
+	mapping->fence_due = true;
+	return clean;
+}
+
+static bool
+snapshot_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task)
+{
+	SnapshotPage *page = mapping->page_ahead;
 
 	if (!writers_gone(lane, mapping, task))
 		return false;
-	if (!plinth_sync_lane_run(lane, mapping, read_page, &page))
+	mapping->page_ahead = NULL;
+	if (page == NULL)
+		page = take_page(lane, mapping, task, task->ahead_key);
+	if (page == NULL)
 		return true;
-	page.written = plinth_sync_apply(lane, mapping, batch, &unknown);
-	if (!page.written && !unknown)
-		return true;
-	MemoryContextSwitchTo(work);
-	if (!plinth_sync_lane_run(lane, mapping, settle_page, &page) || !page.written)
-		return true;
-	task->ahead += batch->nops;
-	leave_suspects(task, batch);
-	if (batch->last_key != NULL)
-		task->ahead_key = task->sent_key;
-	task->finished = batch->exhausted;
-	mapping->fence_due = true;
+	if (!write_page(lane, mapping, page))
+		plinth_sync_task_drop(mapping);
+	MemoryContextDelete(page->context);
 	return true;
 }
 
@@ -430,7 +515,7 @@ plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 	if (task->sweep)
 		did = sweep_step(lane, mapping, task, work);
 	else
-		did = snapshot_step(lane, mapping, task, work);
+		did = snapshot_step(lane, mapping, task);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);
 	return did;
