@@ -99,7 +99,10 @@ def client(dsn, seed, stopfile, result):
             connection.rollback()
         except psycopg2.errors.UniqueViolation:
             connection.rollback()
-        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        except (psycopg2.DatabaseError, psycopg2.InterfaceError) as error:
+            # A connection that ends at the wrong instant is a plain DatabaseError.
+            if not isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and not connection.closed:
+                raise
             broken += 1
             connection = None
             time.sleep(0.1)

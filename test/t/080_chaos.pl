@@ -20,11 +20,16 @@ my $seed    = $ENV{PLINTH_CHAOS_SEED}    || int(rand(1_000_000));
 diag "seed $seed, $seconds s";
 srand($seed);
 
+# Half of the runs with tiny batches, which keeps one read ahead nearly always.
+my $batch = $ENV{PLINTH_CHAOS_BATCH} || (rand() < 0.5 ? 3 : 1000);
+diag "plinth.sync_batch_rows $batch";
+
 # With this window the last rewrite of a suspect is done 40 s after its fault.
 my $window = 400;
 my $node = PlinthTest::node('main',
 	conf => "plinth.sync_zombie_window = $window\nplinth.sync_timeout = '3s'\n"
 	  . "plinth.sync_connect_timeout = '2s'\nplinth.sync_retry_max = '1s'\n"
+	  . "plinth.sync_batch_rows = $batch\n"
 	  . "plinth.worker_restart_delay = '200ms'\nlog_min_messages = warning\nautovacuum_naptime = 5s");
 my $mongo = PlinthTest::mongo_start();
 my $proxy = PlinthTest::proxy_start($mongo);
