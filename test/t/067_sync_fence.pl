@@ -10,7 +10,7 @@ use File::Copy;
 use PlinthTest;
 use Test::More;
 
-my $conf = "plinth.sync_zombie_window = 500\nplinth.sync_checkpoint_interval = 200";
+my $conf = "plinth.sync_zombie_window = 100\nplinth.sync_checkpoint_interval = 200";
 my $node = PlinthTest::node('primary', conf => $conf);
 my $mongo = PlinthTest::mongo_start();
 PlinthTest::sync_server($node, 'docs', $mongo->uri, 'forum');
@@ -138,6 +138,11 @@ for my $db ('clone', 'restored')
 $node->safe_psql('postgres', "UPDATE notes SET body = 'the original' WHERE id = 7");
 synced($node, 'the original goes on');
 is(there(), here($node), 'the copies have written nothing');
+# A writer notices that it lost the collection when it next moves its fence: what
+# it still writes until then stays.  So it must have nothing left to write.
+ok( PlinthTest::wait_until(
+		sub { $node->safe_psql('postgres', 'SELECT sum(keys_to_rewrite + keys_owed) FROM plinth.stat_sync') == 0 }, 60),
+	'the original has nothing left to write again');
 $node->safe_psql('restored', 'SELECT plinth.adopt()');
 synced($node, 'the restored database was adopted', 'restored');
 is(there(), here($node, 'restored'), 'and both sides are equal');
