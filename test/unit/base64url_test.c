@@ -7,18 +7,7 @@
 #include <string.h>
 
 #include "base/ids.h"
-
-static int count = 0;
-static int failures = 0;
-
-static void
-check(bool ok, const char *what)
-{
-	count++;
-	if (!ok)
-		failures++;
-	printf("%sok %d - %s\n", ok ? "" : "not ", count, what);
-}
+#include "tap.h"
 
 static void
 check_pair(const char *bytes, size_t len, const char *text)
@@ -88,6 +77,5 @@ main(void)
 	}
 	check(same, "every length up to 256 comes back");
 
-	printf("1..%d\n", count);
-	return failures != 0;
+	return tap_done();
 }

@@ -10,18 +10,7 @@
 #include <bson/bson.h>
 
 #include "mongo/bson_check.h"
-
-static int count = 0;
-static int failures = 0;
-
-static void
-check(bool ok, const char *what)
-{
-	count++;
-	if (!ok)
-		failures++;
-	printf("%sok %d - %s\n", ok ? "" : "not ", count, what);
-}
+#include "tap.h"
 
 /* bytes of a string literal, without its terminating zero */
 #define VERDICT(literal)                                                                           \
@@ -77,6 +66,5 @@ main(void)
 	check(nested(100, 100) == PLINTH_BSON_SOUND, "100 levels of 100");
 	check(nested(101, 100) == PLINTH_BSON_TOO_DEEP, "101 levels of 100");
 	check(nested(5000, 250) == PLINTH_BSON_TOO_DEEP, "5,000 levels");
-	printf("1..%d\n", count);
-	return failures == 0 ? 0 : 1;
+	return tap_done();
 }

@@ -7,18 +7,7 @@
 #include <string.h>
 
 #include "base/ids.h"
-
-static int count = 0;
-static int failures = 0;
-
-static void
-check(bool ok, const char *what)
-{
-	count++;
-	if (!ok)
-		failures++;
-	printf("%sok %d - %s\n", ok ? "" : "not ", count, what);
-}
+#include "tap.h"
 
 int
 main(void)
@@ -57,6 +46,5 @@ main(void)
 	plinth_ulid_build(0, mixed, ulid);
 	check(strcmp(ulid, "0000000000123456789ABCDEFG") == 0, "the random part of a ULID");
 
-	printf("1..%d\n", count);
-	return failures != 0;
+	return tap_done();
 }
