@@ -138,25 +138,34 @@ arrives('TRUNCATE and inserts in one transaction', %all);
 sql(q{BEGIN; TRUNCATE t; ROLLBACK; BEGIN; SAVEPOINT s; TRUNCATE t; ROLLBACK TO s; COMMIT; TRUNCATE parent CASCADE});
 arrives('TRUNCATE rolled back, TRUNCATE CASCADE', %all);
 
-# TRUNCATE racing with inserts.
+# TRUNCATE racing with inserts: the writers go on until the last TRUNCATE is
+# done, so that each of them falls between their rows.
 {
-	my $dir = PostgreSQL::Test::Utils::tempdir();
-	my @writers;
-	for my $w (1 .. 3)
+	sql('CREATE TABLE truncations (n int); INSERT INTO truncations VALUES (0)');
+	my @writers = map {
+		IPC::Run::start([ 'psql', '-qX', '-d', $node->connstr('postgres'), '-v', 'ON_ERROR_STOP=1', '-c', <<"SQL" ])
+DO \$\$
+DECLARE
+	last int := $_ * 100000;
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM truncations WHERE n >= 20) LOOP
+		last := last + 1;
+		INSERT INTO t VALUES (last, 'race', last);
+		UPDATE t SET v = 'raced' WHERE id = last AND last % 10 = 0;
+		COMMIT;
+	END LOOP;
+END \$\$
+SQL
+	} 1 .. 3;
+	for my $n (1 .. 20)
 	{
-		PostgreSQL::Test::Utils::append_to_file("$dir/$w.sql", join '', map {
-			my $id = $w * 100000 + $_;
-			"INSERT INTO t VALUES ($id, 'race', $_);\n" . ($_ % 10 ? '' : "UPDATE t SET v = 'raced' WHERE id = $id;\n")
-		} 1 .. 1000);
-		push @writers, IPC::Run::start([ 'psql', '-qX', '-d', $node->connstr('postgres'), '-f', "$dir/$w.sql" ]);
+		# Rows of all writers, written since the last TRUNCATE.
+		wait_until(sub { sql('SELECT count(DISTINCT id / 100000) FROM t WHERE id >= 100000') == 3 })
+		  or fail("writers write before TRUNCATE $n");
+		sql(q{TRUNCATE t; UPDATE truncations SET n = n + 1});
 	}
-	ok(wait_until(sub { sql('SELECT count(*) FROM t WHERE id >= 100000') > 50 }), 'writers write');
-	my $truncations = sql(q{CREATE TABLE truncations (n int); INSERT INTO truncations VALUES (0);
-		DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM t WHERE n >= 900) LOOP
-			TRUNCATE t; UPDATE truncations SET n = n + 1; COMMIT; PERFORM pg_sleep(0.02); END LOOP; END $$;
-		SELECT n FROM truncations});
-	$_->finish for @writers;
-	cmp_ok($truncations, '>', 0, 'TRUNCATE came between');
+	ok($_->finish, 'a writer ended well') for @writers;
+	cmp_ok(sql('SELECT n FROM truncations'), '==', 20, 'TRUNCATE came between');
 	arrives('TRUNCATE racing with inserts', %all);
 }
 
