@@ -9,9 +9,11 @@
 
 #include "audit/audit.h"
 #include "base/base.h"
+#include "cache/cache.h"
 #include "crypto/crypto.h"
 #include "decode/decode.h"
 #include "identity/identity.h"
+#include "limits/limits.h"
 #include "mongo/mongo.h"
 #include "session/session.h"
 #include "sync/sync.h"
@@ -38,8 +40,10 @@ _PG_init(void)
 	plinth_crypto_init();
 	plinth_worker_init();
 	plinth_decode_init();
+	plinth_limits_init();
 	plinth_identity_init();
 	plinth_session_init();
+	plinth_cache_init();
 	plinth_mongo_init();
 	plinth_sync_init();
 	plinth_base_shmem_init();

@@ -47,6 +47,11 @@ extern int plinth_setting_password_min_length;
 extern int plinth_setting_session_lifetime;     /* s */
 extern int plinth_setting_session_idle_timeout; /* s */
 
+extern int plinth_setting_limits_memory;        /* KiB */
+extern int plinth_setting_limits_save_interval; /* ms */
+extern int plinth_setting_meter_flush_interval; /* ms */
+extern int plinth_setting_cache_memory;         /* KiB */
+
 extern int plinth_setting_sync_memory;              /* KiB, decoder and each lane */
 extern int plinth_setting_sync_batch_rows;          /* documents a write command */
 extern int plinth_setting_sync_batch_bytes;         /* KiB a write command */

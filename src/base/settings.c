@@ -32,6 +32,10 @@ int plinth_setting_password_min_length;
 int plinth_setting_session_lifetime;
 int plinth_setting_session_idle_timeout;
 
+int plinth_setting_limits_memory;
+int plinth_setting_limits_save_interval;
+int plinth_setting_meter_flush_interval;
+int plinth_setting_cache_memory;
 int plinth_setting_sync_memory;
 int plinth_setting_sync_batch_rows;
 int plinth_setting_sync_batch_bytes;
@@ -85,6 +89,15 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_session_lifetime, 30 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"plinth.session_idle_timeout", "Time without use after which a session ends.",
 	 &plinth_setting_session_idle_timeout, 7 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+
+	{"plinth.limits_memory", "Shared memory of rate limits, leases and meters.",
+	 &plinth_setting_limits_memory, 16384, 256, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB},
+	{"plinth.limits_save_interval", "Time between two saves of the rate limits.",
+	 &plinth_setting_limits_save_interval, 2000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.meter_flush_interval", "Time after which usage is written to its table.",
+	 &plinth_setting_meter_flush_interval, 1000, 10, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.cache_memory", "Shared memory of the caches.", &plinth_setting_cache_memory, 65536,
+	 1024, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB},
 
 	{"plinth.sync_memory", "Memory of a database's decoder, and of each lane.",
 	 &plinth_setting_sync_memory, 65536, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},

@@ -1,0 +1,32 @@
+/*
+ * limits.h
+ *		Rate limits, concurrency leases, and usage meters with quotas.
+ *
+ * Include after "postgres.h".
+ */
+#ifndef PLINTH_LIMITS_H
+#define PLINTH_LIMITS_H
+
+/* What a decision says; times in microseconds, rounded up. */
+typedef struct PlinthLimitDecision
+{
+	bool allowed;
+	int64 limit_count; /* how much a full bucket, or a window, holds */
+	int64 remaining;
+	int64 retry_after; /* until the same cost would be allowed; 0 when allowed, -1 for never */
+	int64 reset_after; /* until the bucket is full, or the window over */
+} PlinthLimitDecision;
+
+/*
+ * Decides on a policy of this database by its name, for a key (NULL: the
+ * caller's by the policy's scope), and consumes cost when allowed; 0 peeks.
+ * For rooms below: sign-in asks before it hashes.  Neither writes a page nor
+ * needs a transaction id.  An unknown policy, a key over 1 kB and a cost out
+ * of range are errors (22023, 42704); a table that is full is answered by the
+ * policy's on_error.
+ */
+extern PlinthLimitDecision plinth_limits_check(const char *policy, const char *key, int64 cost);
+
+extern void plinth_limits_init(void);
+
+#endif /* PLINTH_LIMITS_H */
