@@ -15,6 +15,7 @@ typedef struct PlinthLimitDecision
 	int64 remaining;
 	int64 retry_after; /* until the same cost would be allowed; 0 when allowed, -1 for never */
 	int64 reset_after; /* until the bucket is full, or the window over */
+	int64 window;      /* in which all of limit_count comes back; 0: not said */
 } PlinthLimitDecision;
 
 /*
