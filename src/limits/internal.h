@@ -5,6 +5,7 @@
 #ifndef PLINTH_LIMITS_INTERNAL_H
 #define PLINTH_LIMITS_INTERNAL_H
 
+#include "base/compat.h"
 #include "limits/limits.h"
 
 /*
@@ -36,8 +37,8 @@ extern char *plinth_limits_address_key(const char *key);
  * request.method is set) the PGRST form with Retry-After and the RateLimit and
  * RateLimit-Policy fields of draft-ietf-httpapi-ratelimit-headers (respond.c).
  */
-extern void plinth_limits_raise(int http_status, const char *policy,
-								const PlinthLimitDecision *decision) pg_attribute_noreturn();
+pg_noreturn extern void plinth_limits_raise(int http_status, const char *policy,
+											const PlinthLimitDecision *decision);
 
 /* Adds the fields of a decision to response.headers; nothing without PostgREST. */
 extern void plinth_limits_respond(const char *policy, const PlinthLimitDecision *decision);

@@ -18,6 +18,12 @@
 #include "mongo/mongo.h"
 #include "mongo/bson_check.h"
 
+/* libbson 2 has a new name for what appends an array whose keys the caller writes. */
+#ifndef BSON_APPEND_ARRAY_UNSAFE_BEGIN
+#define bson_append_array_unsafe_begin bson_append_array_begin
+#define BSON_APPEND_ARRAY_UNSAFE_BEGIN BSON_APPEND_ARRAY_BEGIN
+#endif
+
 /* MongoDB's own bound on a document. */
 #define MONGO_MAX_DOCUMENT 16777216
 

@@ -103,7 +103,7 @@ append_condition(bson_t *filter, const char *path, const bson_t *document)
 	bson_iter_t members;
 
 	bson_append_document_begin(filter, path, -1, &condition);
-	BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &list);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&condition, "$in", &list);
 	values.list = &list;
 	if (bson_iter_init(&members, document))
 		collect(&values, &members, path, 1);
@@ -141,7 +141,7 @@ build_find(bson_t *find, const char *collection, const PlinthMongoOp *op, const 
 		append_condition(&filter, bson_iter_key(&key), &document);
 	if (bson_iter_init_find(&option, index, "partialFilterExpression"))
 	{
-		BSON_APPEND_ARRAY_BEGIN(&filter, "$and", &condition);
+		BSON_APPEND_ARRAY_UNSAFE_BEGIN(&filter, "$and", &condition);
 		bson_append_iter(&condition, "0", 1, &option);
 		bson_append_array_end(&filter, &condition);
 	}

@@ -90,7 +90,7 @@ append_value(bson_t *bson, const char *key, int keylen, const JsonbValue *value,
 		case jbvBinary:
 			if (JsonContainerIsArray(value->val.binary.data))
 			{
-				MONGO_APPEND(bson_append_array_begin(bson, key, keylen, &child));
+				MONGO_APPEND(bson_append_array_unsafe_begin(bson, key, keylen, &child));
 				append_container(&child, value->val.binary.data, depth + 1);
 				MONGO_APPEND(bson_append_array_end(bson, &child));
 			}

@@ -48,7 +48,7 @@ append_dimension(ArrayWalk *walk, bson_t *bson, int dimension, int depth)
 		{
 			bson_t child;
 
-			MONGO_APPEND(bson_append_array_begin(bson, key, keylen, &child));
+			MONGO_APPEND(bson_append_array_unsafe_begin(bson, key, keylen, &child));
 			append_dimension(walk, &child, dimension + 1, depth + 1);
 			MONGO_APPEND(bson_append_array_end(bson, &child));
 		}
@@ -81,7 +81,7 @@ plinth_mongo_encode_array(MongoEncoder *encoder, bson_t *bson, const char *key, 
 	walk.dims = ARR_DIMS(array);
 	walk.position = 0;
 
-	MONGO_APPEND(bson_append_array_begin(bson, key, keylen, &child));
+	MONGO_APPEND(bson_append_array_unsafe_begin(bson, key, keylen, &child));
 	if (walk.ndim > 0)
 	{
 		/* A domain over the element type was looked through: layout is the same. */

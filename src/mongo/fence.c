@@ -131,7 +131,7 @@ build_insert(bson_t *command, const char *collection, const PlinthMongoFence *fe
 
 	bson_init(command);
 	BSON_APPEND_UTF8(command, "insert", FENCE_COLLECTION);
-	BSON_APPEND_ARRAY_BEGIN(command, "documents", &list);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(command, "documents", &list);
 	BSON_APPEND_DOCUMENT_BEGIN(&list, "0", &document);
 	append_fence(&document, collection, fence);
 	bson_append_document_end(&list, &document);
@@ -148,7 +148,7 @@ build_update(bson_t *command, const char *collection, const PlinthMongoFence *ex
 
 	bson_init(command);
 	BSON_APPEND_UTF8(command, "update", FENCE_COLLECTION);
-	BSON_APPEND_ARRAY_BEGIN(command, "updates", &list);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(command, "updates", &list);
 	BSON_APPEND_DOCUMENT_BEGIN(&list, "0", &update);
 	BSON_APPEND_DOCUMENT_BEGIN(&update, "q", &document);
 	append_fence(&document, collection, expected);
@@ -199,7 +199,7 @@ plinth_mongo_fence_remove(PlinthMongoClient *client, const char *collection,
 
 	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
 	BSON_APPEND_UTF8(&command, "delete", FENCE_COLLECTION);
-	BSON_APPEND_ARRAY_BEGIN(&command, "deletes", &list);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&command, "deletes", &list);
 	BSON_APPEND_DOCUMENT_BEGIN(&list, "0", &item);
 	BSON_APPEND_DOCUMENT_BEGIN(&item, "q", &filter);
 	BSON_APPEND_UTF8(&filter, "_id", collection);

@@ -201,7 +201,7 @@ append_classes_after(bson_t *command, int class)
 
 	BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
 	BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &condition);
-	BSON_APPEND_ARRAY_BEGIN(&condition, "$type", &types);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&condition, "$type", &types);
 	for (int i = class + 1; i < lengthof(class_types); i++)
 	{
 		for (int j = 0; j < lengthof(class_types[i]) && class_types[i][j] != 0; j++)
@@ -271,7 +271,7 @@ append_in(bson_t *command, const PlinthBson *ids, int from, int nids)
 
 	BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
 	BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &condition);
-	BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &list);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&condition, "$in", &list);
 	while (from + count < nids && count < MAX_IDS && bytes < MAX_ID_BYTES)
 	{
 		bson_t view;

@@ -71,7 +71,7 @@ build_command(bson_t *command, const char *collection, PlinthMongoOpKind kind, c
 
 	if (!BSON_APPEND_UTF8(command, kinds[kind].command, collection) ||
 		!BSON_APPEND_BOOL(command, "ordered", false) || !plinth_mongo_add_write_options(command) ||
-		!BSON_APPEND_ARRAY_BEGIN(command, kinds[kind].array, &array))
+		!BSON_APPEND_ARRAY_UNSAFE_BEGIN(command, kinds[kind].array, &array))
 		return false;
 	for (int i = 0; i < batch->count; i++)
 	{
