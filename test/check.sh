@@ -8,10 +8,12 @@
 # the long ones (PLINTH_LONG=1 is what the tests see).
 #
 #	STAGES="regress tap"       only these: build static unit fuzz regress
-#	                           isolation pgtap tap sanitize
+#	                           isolation pgtap tap sanitize debian
 #	TESTS="100_x.pl types"     only these files of the stages that have files
 #	PLINTH_WORK=DIR            where to work
 #	JOBS=N                     how many TAP files at a time (2)
+#	PLINTH_BASE=17             the system's PostgreSQL, where it is not 15
+#	PLINTH_RESULTS=FILE        a copy of what each test said (see run_tap.pl)
 set -uo pipefail
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
 cd "$(dirname "$0")/.." || exit 1
@@ -26,7 +28,7 @@ for argument in "$@"; do
 		*) stages+=("$argument") ;;
 	esac
 done
-[ ${#stages[@]} -gt 0 ] || read -r -a stages <<<"${STAGES:-build static unit fuzz regress isolation pgtap tap${all:+ sanitize}}"
+[ ${#stages[@]} -gt 0 ] || read -r -a stages <<<"${STAGES:-build static unit fuzz regress isolation pgtap tap${all:+ sanitize debian}}"
 tests=${TESTS:-}
 if [ -n "$all" ]; then
 	export PLINTH_LONG=1
@@ -37,10 +39,16 @@ say() { printf '\n# [%4ds] %s\n' $(($(date +%s) - started)) "$*"; }
 die() { echo "check.sh: $*" >&2; exit 1; }
 
 # ---- what it needs ---------------------------------------------------------
+base=${PLINTH_BASE:-15}
 packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
-	postgresql-15 postgresql-client-15 postgresql-server-dev-15 postgresql-15-pgtap libipc-run-perl
-	libmongoc-dev libsodium-dev clang-14 clang-format-14 libclang-rt-14-dev
-	maven openjdk-17-jdk-headless python3 python3-pip python3-pymongo python3-psycopg2)
+	"postgresql-$base" "postgresql-client-$base" "postgresql-server-dev-$base" "postgresql-$base-pgtap" libipc-run-perl
+	libmongoc-dev libsodium-dev python3 python3-psycopg2)
+if [ "$base" = 15 ]; then
+	packages+=(clang-14 clang-format-14 libclang-rt-14-dev maven openjdk-17-jdk-headless python3-pip python3-pymongo)
+else
+	packages+=(default-jre-headless)
+	export PG_CONFIG=/usr/lib/postgresql/$base/bin/pg_config
+fi
 say "packages"
 test/deps.sh "${packages[@]}" || die "cannot go on without them"
 
@@ -48,7 +56,7 @@ say "test servers"
 build=$source_root/build
 test/servers/fetch.sh "$build/servers" || die "the test server could not be fetched"
 have_pgserver=
-if test/servers/fetch-pgserver.sh "$build/pgserver"; then
+if [ "$base" = 15 ] && test/servers/fetch-pgserver.sh "$build/pgserver"; then
 	have_pgserver=1
 fi
 
@@ -168,10 +176,11 @@ pg_regress() { # pg_regress KIND GOALS…: runs installcheck, counts its tests
 
 # ---- stages ----------------------------------------------------------------
 stage_build() {
-	build_on 15
-	[ -n "${config[15]:-}" ] || return
-	build_on 16
-	build_on 18
+	build_on "$base"
+	if [ "$base" = 15 ] && [ -n "${config[15]:-}" ]; then
+		build_on 16
+		build_on 18
+	fi
 }
 
 stage_static() { tap $(chosen test/checks/*.sh test/checks/*.pl); }
@@ -260,7 +269,7 @@ stage_tap() {
 	[ -n "$files" ] || return
 	as_tester rm -rf "$testdir"
 	as_tester mkdir -p "$testdir"
-	export TESTDIR=$testdir
+	export TESTDIR=$testdir TESTDATADIR=$testdir/tmp_check TESTLOGDIR=$testdir/tmp_check/log
 	PLINTH_UPGRADE=
 	for newer in 16 18; do
 		[ -z "${config[$newer]:-}" ] || PLINTH_UPGRADE+="${PLINTH_UPGRADE:+:}$("${config[$newer]}" --bindir)"
@@ -317,23 +326,39 @@ stage_sanitize() {
 	fi
 }
 
+# Other suites of Debian: 17 with libmongoc 1.30, 18 with libmongoc 2.
+stage_debian() {
+	local suite number log status
+	for suite in trixie:17 sid:18; do
+		number=${suite#*:} suite=${suite%:*}
+		log=$logs/debian-$suite.log
+		"$source_root/test/debian.sh" "$suite" "$number" "$work/debian-$suite" "$results" 2>&1 |
+			as_tester tee "$log"
+		status=${PIPESTATUS[0]}
+		if [ "$status" = 3 ]; then
+			skipped "tests in Debian $suite, PostgreSQL $number" "$(tail -1 "$log")"
+		elif [ "$status" != 0 ]; then
+			failed "tests in Debian $suite, PostgreSQL $number" "exit status $status, see $log"
+		fi
+	done
+}
+
 # ---- go --------------------------------------------------------------------
 as_tester touch "$results.start"
 say "build"
 if [[ " ${stages[*]} " == *" build "* ]]; then
 	stage_build
 else
-	build_on 15
+	build_on "$base"
 fi
 
-if [ -n "${config[15]:-}" ]; then
+if [ -n "${config[$base]:-}" ]; then
 	for stage in "${stages[@]}"; do
 		[ "$stage" = build ] && continue
-		for number in 15 16 18; do
-			[ -n "${config[$number]:-}" ] || continue
+		for number in $(printf '%s\n' "${!config[@]}" | sort -n); do
 			# Only what runs in a server differs between versions.
 			case $number:$stage in
-				15:*) ;;
+				"$base":*) ;;
 				*:regress | *:isolation | *:tap) [ -n "$all" ] || continue ;;
 				*) continue ;;
 			esac
@@ -345,6 +370,7 @@ if [ -n "${config[15]:-}" ]; then
 fi
 
 cd "$source_root" || exit 1
+[ -z "${PLINTH_RESULTS:-}" ] || cp "$results" "$PLINTH_RESULTS"
 say "result"
 count() { grep -c "^$1"$'\t' "$results"; }
 if [ "$(count skip)" -gt 0 ]; then
@@ -352,7 +378,7 @@ if [ "$(count skip)" -gt 0 ]; then
 fi
 if [ "$(count fail)" -gt 0 ]; then
 	awk -F '\t' '$1 == "fail" { print "FAILED: " $2 ($3 == "" ? "" : " -- " $3) }' "$results"
-	echo "logs: $logs, $work/tap15/tmp_check/log"
+	echo "logs: $logs, $work/tap$base/tmp_check/log"
 fi
 echo "$(count ok) passed, $(count fail) failed, $(count skip) skipped"
 [ "$(count fail)" = 0 ] && [ "$(count ok)" -gt 0 ]

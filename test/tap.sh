@@ -17,7 +17,8 @@ done
 [ ${#files[@]} -gt 0 ] || files=(test/t/*.pl)
 
 TESTDIR=$(as_tester mktemp -d "${TMPDIR:-/tmp}/plinth-tap.XXXXXX")
-export TESTDIR
+# PostgreSQL 15 makes of the first what later ones ask for.
+export TESTDIR TESTDATADIR=$TESTDIR/tmp_check TESTLOGDIR=$TESTDIR/tmp_check/log
 [ -z "${KEEP:-}" ] || export PG_TEST_NOCLEAN=1
 
 status=0

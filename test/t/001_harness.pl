@@ -12,10 +12,10 @@ my $proxy = PlinthTest::proxy_start($mongo);
 # PyMongo code that runs over the proxy; retryWrites would hide what happens.
 sub through
 {
-	my ($code, $timeout_ms) = @_;
-	$timeout_ms ||= 5000;
+	my ($code, %wait) = @_;
+	my $options = join '&', 'retryWrites=false', map { "${_}TimeoutMS=" . ($wait{$_} || 60000) } qw(socket serverSelection);
 	return PlinthTest::mongo_eval(
-		$proxy->uri . "?retryWrites=false&socketTimeoutMS=$timeout_ms&serverSelectionTimeoutMS=$timeout_ms",
+		$proxy->uri . "?$options",
 		<<"PY", statements => 1);
 c = client.db.c
 try:
@@ -45,20 +45,20 @@ is(through('c.insert_one({"_id": 4})'), 'ok', 'another collection is not cut');
 is(through('client.db.other.insert_one({"_id": 4})'), 'AutoReconnect', 'the named one is');
 
 $proxy->hold;
-is(through('c.insert_one({"_id": 5})', 500), 'NetworkTimeout', 'held: the client gives up');
-is($proxy->stats->{holding}, 1, 'and it is still held');
+is(through('c.insert_one({"_id": 5})', socket => 500), 'NetworkTimeout', 'held: the client gives up');
+ok(PlinthTest::wait_until(sub { $proxy->stats->{holding} == 1 }), 'and it is still held');
 is(through('c.insert_one({"_id": 6})'), 'ok', 'the next write passes');
 is_deeply(ids(), [ 1, 3, 4, 6 ], 'the held one was not done');
 is($proxy->release, 1, 'released');
-ok(PlinthTest::wait_until(sub { $mongo->count('db', 'c') == 5 }, 10), 'and done long after its client left');
+ok(PlinthTest::wait_until(sub { $mongo->count('db', 'c') == 5 }), 'and done long after its client left');
 
 $proxy->blackhole;
-is(through('c.insert_one({"_id": 7})', 500), 'ServerSelectionTimeoutError', 'black hole');
+is(through('c.insert_one({"_id": 7})', serverSelection => 500), 'ServerSelectionTimeoutError', 'black hole');
 $proxy->pass;
 is(through('c.insert_one({"_id": 8})'), 'ok', 'pass after it');
 
 $proxy->refuse;
-is(through('c.insert_one({"_id": 9})', 500), 'ServerSelectionTimeoutError', 'refused');
+is(through('c.insert_one({"_id": 9})', serverSelection => 500), 'ServerSelectionTimeoutError', 'refused');
 $proxy->pass;
 is(through('c.insert_one({"_id": 10})'), 'ok', 'pass after that');
 
@@ -69,7 +69,7 @@ cmp_ok(time() - $start, '>', 0.4, 'by as much as asked');
 $proxy->pass;
 
 $proxy->command('answer {"ok": 0, "code": 10107, "errmsg": "not master"} c');
-is(through('c.insert_one({"_id": 12})'), 'NotMasterError', 'an answer made up');
+like(through('c.insert_one({"_id": 12})'), qr/^Not(Master|Primary)Error$/, 'an answer made up');
 is_deeply([ grep { $_ == 12 } @{ ids() } ], [], 'instead of the write');
 $proxy->command('answer-after {"ok": 1, "n": 1, "writeConcernError": {"code": 64, "errmsg": "timed out"}}');
 is(through('c.insert_one({"_id": 13})'), 'WriteConcernError', 'an answer made up');

@@ -8,7 +8,6 @@ use lib $FindBin::RealBin;
 use PlinthTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep time);
 use WorkerTest;
 
 my $node = PlinthTest::node('main', extension => 0, conf => "log_min_messages = debug1\n");
@@ -89,13 +88,13 @@ is($node->safe_psql('postgres', $slot), '1', 'and the slot is still there');
 $node->safe_psql('second', 'BEGIN; DROP EXTENSION plinth CASCADE; CREATE EXTENSION plinth; COMMIT');
 sleep 1;
 is(WorkerTest::pid($node, 'second', 'coordinator'), $before, 'nor the coordinator one that creates it anew');
-ok(PlinthTest::wait_until(sub { WorkerTest::pid($node, 'second', 'decoder') eq '' }, 20),
+ok(PlinthTest::wait_until(sub { WorkerTest::pid($node, 'second', 'decoder') eq '' }),
 	'but what worked for the one that is gone');
 
 WorkerTest::deliver($node, 'second');
 $node->safe_psql('second', 'DROP SCHEMA plinth CASCADE');
 ok(WorkerTest::wait_for_none($node, 'second'), 'DROP SCHEMA CASCADE ends the workers');
-ok(PlinthTest::wait_until(sub { $node->safe_psql('postgres', $slot) eq '0' }, 20),
+ok(PlinthTest::wait_until(sub { $node->safe_psql('postgres', $slot) eq '0' }),
 	'and leaves no slot');
 is($node->safe_psql('postgres', "SELECT count(*) FROM plinth.stat_workers WHERE database = 'second'"),
 	'0', 'nor a row in stat_workers');
@@ -105,13 +104,13 @@ ok(WorkerTest::wait_for_worker($node, 'second', 'coordinator'), 'created again, 
 
 # The coordinator is stopped (by a signal it cannot answer) so that the crash comes first.
 WorkerTest::deliver($node, 'second');
-my $stopped = WorkerTest::signal_worker('STOP', $node, 'second', 'coordinator');
+my $stopped = WorkerTest::freeze($node, 'second', 'coordinator');
 $node->safe_psql('second', 'DROP EXTENSION plinth CASCADE');
 is($node->safe_psql('postgres', $slot), '1', 'the slot is there when the crash comes');
 $node->stop('immediate');
 kill 'KILL', $stopped;
 $node->start;
-ok(PlinthTest::wait_until(sub { $node->safe_psql('postgres', $slot) eq '0' }, 20),
+ok(PlinthTest::wait_until(sub { $node->safe_psql('postgres', $slot) eq '0' }),
 	'no slot is left after a crash right after DROP EXTENSION');
 ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator'), 'a restart finds the first database');
 
@@ -135,8 +134,6 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM plinth.stat_workers WHERE 
 
 # -- shutdown
 WorkerTest::deliver($node, 'postgres');
-my $begin = time;
-$node->stop('fast');
-cmp_ok(time - $begin, '<', 3, 'pg_ctl stop -m fast takes less than 3 s');
+PlinthTest::within_ok(3, 'pg_ctl stop -m fast takes less than 3 s', sub { $node->stop('fast') });
 
 done_testing();

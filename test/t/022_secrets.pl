@@ -102,8 +102,8 @@ ok(wait_until(sub { $node->safe_psql('postgres', "SELECT wait_event_type FROM pg
 is($node->safe_psql('postgres', "SELECT pg_cancel_backend($waiter_pid)"), 't', 'it is cancelled');
 ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $waiter_pid") =~ /^idle/ }), 'and stops waiting');
 is($node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid"), 'active', 'while the first still runs');
-ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid") eq 'idle' }, 120), 'which ends');
-is($node->safe_psql('postgres', "SET statement_timeout = '20s'; SELECT plinth.secret_verify('Secr3t', '$hash')"), 't', 'the place is free again');
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid") eq 'idle' }, 600), 'which ends');
+is($node->safe_psql('postgres', "SET statement_timeout = '120s'; SELECT plinth.secret_verify('Secr3t', '$hash')"), 't', 'the place is free again');
 eval { $_->quit } foreach ($holder, $waiter);
 
 # ---- the root key --------------------------------------------------------------------

@@ -28,17 +28,10 @@ sub verify { my ($n, $token) = @_; return $n->safe_psql('postgres', "SELECT user
 
 # What is bound is logged before our functions run (docs/security.md), hence log_parameter_max_length = 0.
 
-# PostgreSQL starts again when the last child of the killed postmaster has gone.
 sub crash
 {
 	$node->kill9;
-	ok( PlinthTest::wait_until(
-			sub {
-				return 1 if $node->start(fail_ok => 1);
-				$node->stop('fast', fail_ok => 1);
-				return 0;
-			}),
-		'killed and started');
+	ok(PlinthTest::start_again($node), 'killed and started');
 	return;
 }
 
@@ -88,7 +81,7 @@ ok($node->poll_query_until('postgres',
 	"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'hidden'"),
 	'pg_stat_activity shows that something is hidden');
 is(sql("SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query ~ 'staple'"), '0', 'and not what');
-sleep 1;
+ok(PlinthTest::wait_until(sub { slurp_file($node->logfile) =~ /still waiting for/ }), 'waiting for locks is logged');
 $holder->query_safe('COMMIT');
 $holder->quit;
 $waiter->quit;
@@ -96,7 +89,6 @@ $waiter->quit;
 my $log = slurp_file($node->logfile);
 like($log, qr/session is not valid/, 'errors are logged');
 like($log, qr/duration: /, 'durations are logged');
-like($log, qr/still waiting for/, 'and waiting for locks');
 foreach my $secret ($password, substr($token, 4), substr($other, 4), '\$argon2')
 {
 	my @lines = grep { /$secret/ } split /\n/, $log;
@@ -206,6 +198,7 @@ is($node->safe_psql('again', "CREATE EXTENSION plinth; SELECT status FROM plinth
 sql('CREATE ROLE gateway LOGIN; CREATE ROLE stranger LOGIN; GRANT USAGE ON SCHEMA plinth TO gateway, stranger');
 $node->append_conf('postgresql.conf', "plinth.trusted_authenticators = 'someone, gateway'");
 $node->reload;
+PlinthTest::wait_until(sub { sql('SHOW plinth.trusted_authenticators') =~ /gateway/ });
 my $session = '01a1fd39-0810-735f-aa5e-27ed0a1feafb';
 
 sub who

@@ -67,7 +67,7 @@ sub shows
 {
 	my ($name, $pattern) = @_;
 	my $seen = '';
-	ok(wait_until(sub { ($seen = last_error($name)) =~ $pattern }, 30), "$name is told") or diag("last_error: $seen");
+	ok(wait_until(sub { ($seen = last_error($name)) =~ $pattern }), "$name is told") or diag("last_error: $seen");
 	return;
 }
 
@@ -76,7 +76,7 @@ synced('trusted', $tls_uri, tls_ca_file => $tls->ca_file);
 synced('lax', "$tls_uri?tls=true", tls_allow_invalid_certificates => 'true');
 foreach my $name (qw(trusted lax))
 {
-	ok(wait_until(sub { $tls->count('faults', $name) == 1 }, 30), "TLS: $name");
+	ok(wait_until(sub { $tls->count('faults', $name) == 1 }), "TLS: $name");
 }
 
 synced('untrusted', $tls_uri, tls => 'true');
@@ -108,38 +108,36 @@ shows('fileless', qr/^config: could not open password_file "\Q$dir\E\/nowhere": 
 # It is tried again and again, and the log has it once.
 my $retries = sql("SELECT retries FROM plinth.stat_sync WHERE name = 'refused'");
 my $offset  = -s $node->logfile;
-ok(wait_until(sub { sql("SELECT retries FROM plinth.stat_sync WHERE name = 'refused'") >= $retries + 6 }, 30), 'it is tried again');
+my $begin   = time();
+ok(wait_until(sub { sql("SELECT retries FROM plinth.stat_sync WHERE name = 'refused'") >= $retries + 6 }), 'it is tried again');
 my $log = slurp_file($node->logfile);
 foreach my $name (qw(refused nameless hanging intruder no_ca))
 {
 	like($log, qr/LOG:  sync to server "$name": .*, will try again/, "$name is in the log");
-	my $lines = () = substr($log, $offset) =~ /sync to server "$name"/g;
-	cmp_ok($lines, '<=', 1, "$name: and not with each try");
+	my %lines;
+	$lines{$_}++ foreach substr($log, $offset) =~ /(sync to server "$name".*)/g;
+	my ($most) = (sort { $b <=> $a } values %lines, 0);
+	cmp_ok($most, '<=', 1 + (time() - $begin) / 60, "$name: and not with each try");
 }
 
 # Everything else goes on.
 sql("INSERT INTO healthy SELECT g, 'x' FROM generate_series(2, 500) g");
-ok(wait_until(sub { $mongo->count('faults', 'healthy') == 500 }, 20), 'a healthy server is not delayed');
+ok(wait_until(sub { $mongo->count('faults', 'healthy') == 500 }), 'a healthy server is not delayed');
 
 # What is mended is found without any further ado.
 sql("ALTER USER MAPPING FOR PUBLIC SERVER fileless OPTIONS (DROP username, DROP password_file)");
 sql("ALTER SERVER untrusted OPTIONS (ADD tls_ca_file '" . $tls->ca_file . "')");
-ok(wait_until(sub { $plain->count('faults', 'fileless') == 1 }, 30), 'credentials that are mended');
-ok(wait_until(sub { $tls->count('faults', 'untrusted') == 1 }, 30), 'a certificate that is trusted after all');
+ok(wait_until(sub { $plain->count('faults', 'fileless') == 1 }), 'credentials that are mended');
+ok(wait_until(sub { $tls->count('faults', 'untrusted') == 1 }), 'a certificate that is trusted after all');
 $proxy->pass;
-ok(wait_until(sub { $plain->count('faults', 'silent') == 2 }, 30), 'a server that speaks again');
+ok(wait_until(sub { $plain->count('faults', 'silent') == 2 }), 'a server that speaks again');
 
 # Another database can be dropped meanwhile, and the server stops at once.
 $proxy->blackhole;
 sql("INSERT INTO silent VALUES (3, 'third')");
 sql('CREATE DATABASE other');
-my $start = time();
-sql('DROP DATABASE other');
-cmp_ok(time() - $start, '<', 5, 'DROP DATABASE of another database does not wait');
-
-$start = time();
-$node->stop('fast');
-cmp_ok(time() - $start, '<', 3, 'a fast stop with a server that is silent and a name that hangs');
+PlinthTest::within_ok(5, 'DROP DATABASE of another database does not wait', sub { sql('DROP DATABASE other') });
+PlinthTest::within_ok(3, 'a fast stop with a server that is silent and a name that hangs', sub { $node->stop('fast') });
 
 $log = slurp_file($node->logfile);
 unlike($log, qr/\Q$secret\E/, 'no password in the log');

@@ -29,7 +29,7 @@ sub arrive
 	my ($collection, $name, @expected) = @_;
 	my $found;
 	@expected = sort map { JSON::PP->new->canonical->encode(JSON::PP->new->decode($_)) } @expected;
-	wait_until(sub { $found = [ sort @{ documents($collection) } ]; "@$found" eq "@expected" }, 20);
+	wait_until(sub { $found = [ sort @{ documents($collection) } ]; "@$found" eq "@expected" });
 	is_deeply($found, \@expected, $name);
 	return;
 }
@@ -54,11 +54,11 @@ JSON2
 
 # A value that its cast refuses, and a document that is too large, are dead letters, and pass nobody.
 sql("INSERT INTO casts (id, a) VALUES (3, 'no ObjectId'), (4, '507f1f77bcf86cd799439014'); INSERT INTO casts (id, e) VALUES (5, '\"' || repeat('x', 16777216) || '\"')");
-ok(wait_until(sub { $mongo->eval("client['documents']['casts'].count_documents({'_id': 4})") == 1 }, 20), 'the row beside it arrives');
-ok(wait_until(sub { sql('SELECT count(*) FROM plinth.sync_dead_letters') == 2 }, 20), 'rows that cannot be converted are dead letters');
+ok(wait_until(sub { $mongo->eval("client['documents']['casts'].count_documents({'_id': 4})") == 1 }), 'the row beside it arrives');
+ok(wait_until(sub { sql('SELECT count(*) FROM plinth.sync_dead_letters') == 2 }), 'rows that cannot be converted are dead letters');
 like(sql("SELECT string_agg(reason, ' ' ORDER BY key::text) FROM plinth.sync_dead_letters"), qr/ObjectId.*larger than MongoDB allows/s, 'with the reason');
 sql("UPDATE casts SET a = '507f1f77bcf86cd799439013' WHERE id = 3; DELETE FROM casts WHERE id = 5");
-ok(wait_until(sub { sql('SELECT count(*) FROM plinth.sync_dead_letters') == 0 }, 20), 'a new change mends them');
+ok(wait_until(sub { sql('SELECT count(*) FROM plinth.sync_dead_letters') == 0 }), 'a new change mends them');
 
 # Keys.
 sql(<<'SQL');
@@ -119,10 +119,10 @@ foreach my $case (
 	$proxy->command("answer-all $answer answers");
 	sql("INSERT INTO answers VALUES ($id, '$name')");
 	my $seen = '';
-	ok(wait_until(sub { ($seen = sql("SELECT last_error FROM plinth.stat_sync WHERE name = 'answers'")) =~ /^$kind: / }, 20), "$name is told as $kind")
+	ok(wait_until(sub { ($seen = sql("SELECT last_error FROM plinth.stat_sync WHERE name = 'answers'")) =~ /^$kind: / }), "$name is told as $kind")
 	  or diag($seen);
 	$proxy->pass;
-	ok(wait_until(sub { $mongo->eval("client['documents']['answers'].count_documents({'_id': $id})") == 1 }, 20), "$name: tried again");
+	ok(wait_until(sub { $mongo->eval("client['documents']['answers'].count_documents({'_id': $id})") == 1 }), "$name: tried again");
 }
 is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), '0', 'none of these is a dead letter');
 

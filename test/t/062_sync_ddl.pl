@@ -17,9 +17,9 @@ sub state_of { return sql("SELECT state || coalesce(': ' || reason, ': ' || last
 sub state_like
 {
 	my ($name, $pattern, $test) = @_;
-	return ok(wait_until(sub { state_of($name) =~ $pattern }, 20), $test) || diag(state_of($name));
+	return ok(wait_until(sub { state_of($name) =~ $pattern }), $test) || diag(state_of($name));
 }
-sub same { return equal_ok($node, 'postgres', $_[2], $mongo, 'app', $_[1], $_[0], 30); }
+sub same { return equal_ok($node, 'postgres', $_[2], $mongo, 'app', $_[1], $_[0]); }
 
 sql(<<'SQL');
 CREATE TYPE mood AS ENUM ('sad', 'fine');
@@ -50,7 +50,7 @@ INSERT INTO still SELECT g, 'v', g FROM generate_series(1, 2000) g;
 CREATE TABLE other (id int PRIMARY KEY, v text);
 SELECT plinth.sync_table(c::regclass, 'docs') FROM unnest('{d,still,other}'::text[]) c;
 SQL
-is(sql("SELECT plinth.sync_wait('60s')"), 't', 'started');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'started');
 my $writer = IPC::Run::start([ 'psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-c', 'CALL write_all_the_time()' ]);
 sub turns { return sql('SELECT turns FROM control'); }
 
@@ -105,7 +105,7 @@ my $replaced = sql("SELECT documents_replaced FROM plinth.stat_sync WHERE name =
 is($replaced, 2000, 'each row was sent once');
 sql("VACUUM FULL still; CLUSTER still USING still_pkey; REINDEX TABLE still; ANALYZE still; VACUUM still");
 sql("UPDATE still SET v = 'w' WHERE id = 1");
-is(sql("SELECT plinth.sync_wait('30s')"), 't', 'delivered');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'delivered');
 sql('UPDATE control SET run = true');
 my $turns = turns();
 wait_until(sub { turns() > $turns + 50 });
@@ -137,7 +137,7 @@ same('and goes on when it is back', 'chosen', (sprintf $chosen, qw(nr heading wr
 # ---------------------------------------------------------------------------
 # Locked: others go on.
 sql("CREATE TABLE locked (id int PRIMARY KEY, v text); INSERT INTO locked VALUES (1, 'x'); SELECT plinth.sync_table('locked', 'docs')");
-is(sql("SELECT plinth.sync_wait('30s')"), 't', 'delivered');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'delivered');
 my $locker = $node->background_psql('postgres');
 $locker->query_safe("UPDATE locked SET v = 'y'");
 $locker->query_safe('BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE');
@@ -148,10 +148,11 @@ while (time() < $until)
 	my $start = time();
 	$n++;
 	sql("INSERT INTO other VALUES ($n, 'while it is locked')");
-	wait_until(sub { PlinthTest::value($mongo, "client['app']['other'].count_documents({'_id': $n})") == 1 }, 10) or last;
-	$slowest = time() - $start if time() - $start > $slowest;
+	my $there = wait_until(sub { PlinthTest::value($mongo, "client['app']['other'].count_documents({'_id': $n})") == 1 });
+	my $took = $there ? time() - $start : 999;
+	$slowest = $took if $took > $slowest;
 }
-cmp_ok($slowest, '<', 4, "the others went on while one was locked ($n rows, slowest $slowest s)");
+cmp_ok($slowest, '<', 4 * PlinthTest::slowness(), "the others went on while one was locked ($n rows, slowest $slowest s)");
 $locker->query_safe("UPDATE locked SET v = 'z'; COMMIT");
 same('and so does it then', 'locked', q{SELECT json_build_object('_id', id, 'v', v) FROM locked});
 $locker->quit;

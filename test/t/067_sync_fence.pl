@@ -24,7 +24,7 @@ SELECT plinth.sync_table('notes', 'docs');
 sub synced
 {
 	my ($on, $name, $db) = @_;
-	is($on->safe_psql($db || 'postgres', "SELECT plinth.sync_wait('40s')"), 't', $name);
+	is($on->safe_psql($db || 'postgres', "SELECT plinth.sync_wait('180s')"), 't', $name);
 	return;
 }
 
@@ -47,7 +47,7 @@ sub state_is
 {
 	my ($on, $state, $reason, $name, $db) = @_;
 	ok( PlinthTest::wait_until(
-			sub { $on->safe_psql($db || 'postgres', "SELECT state FROM plinth.stat_sync WHERE name = 'notes'") eq $state }, 40),
+			sub { $on->safe_psql($db || 'postgres', "SELECT state FROM plinth.stat_sync WHERE name = 'notes'") eq $state }),
 		"$name: $state")
 	  or diag $on->safe_psql($db || 'postgres', 'SELECT * FROM plinth.stat_sync; SELECT * FROM plinth.stat_workers');
 	like($on->safe_psql($db || 'postgres', "SELECT coalesce(reason, '-') FROM plinth.stat_sync WHERE name = 'notes'"),
@@ -141,7 +141,7 @@ is(there(), here($node), 'the copies have written nothing');
 # A writer notices that it lost the collection when it next moves its fence: what
 # it still writes until then stays.  So it must have nothing left to write.
 ok( PlinthTest::wait_until(
-		sub { $node->safe_psql('postgres', 'SELECT sum(keys_to_rewrite + keys_owed) FROM plinth.stat_sync') == 0 }, 60),
+		sub { $node->safe_psql('postgres', 'SELECT sum(keys_to_rewrite + keys_owed) FROM plinth.stat_sync') == 0 }),
 	'the original has nothing left to write again');
 $node->safe_psql('restored', 'SELECT plinth.adopt()');
 synced($node, 'the restored database was adopted', 'restored');
@@ -168,7 +168,7 @@ $h2->start;
 $node->safe_psql('postgres', "UPDATE notes SET body = 'acknowledged'");
 synced($node, 'MongoDB has acknowledged');
 is(there($h2), here($node), 'both sides are equal');
-select undef, undef, undef, 1;
+PlinthTest::settled($node);
 $h2->stop;
 copy("$data.old", $data) or die $!;
 $h2->start;

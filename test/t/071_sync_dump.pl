@@ -19,7 +19,7 @@ CREATE TABLE threads (id int PRIMARY KEY, title text, "from" timestamptz);
 ALTER TABLE threads OWNER TO app;
 INSERT INTO threads SELECT g, 't' || g, now() FROM generate_series(1, 100) g;
 SELECT plinth.sync_table('threads', 'docs', filter => 'id > 0', casts => '{"from": "string"}', fields => '{"title": "headline"}');
-SELECT plinth.sync_wait('30s');
+SELECT plinth.sync_wait('180s');
 SELECT plinth.sync_resync('threads', '{1,2}');
 SQL
 my $row = q{SELECT id, name, relation, owner, server_name, collection, key_columns, columns, fields, casts, filter, on_existing FROM plinth.sync_mappings};
@@ -46,7 +46,7 @@ ok(wait_until(sub { $mongo->count('dump', 'threads') == 101 }), 'the original de
 is($mongo->eval("client['dump']['threads'].find_one({'_id': 102})['headline']"), 'original', 'its own');
 
 sql('copy', 'SELECT plinth.adopt()');
-sql('copy', q{SELECT plinth.sync_wait('60s')});
+sql('copy', q{SELECT plinth.sync_wait('180s')});
 is(sql('copy', "SELECT * FROM plinth.sync_verify('threads')"), '', 'the adopted copy has made the collection its own');
 is($mongo->eval("client['dump']['threads'].find_one({'_id': 101})['headline']"), 'copy', 'what it has');
 is($mongo->eval("client['dump']['threads'].find_one({'_id': 102})"), undef, 'and nothing else');
@@ -57,7 +57,7 @@ ok(wait_until(sub { sql('postgres', 'SELECT blocked FROM plinth.sync_states') =~
 # It may have written for one checkpoint interval more; not after that.
 sql('copy', "SELECT * FROM plinth.sync_verify('threads', true)");
 sql('postgres', "INSERT INTO threads VALUES (104, 'later')");
-sql('copy', q{SELECT plinth.sync_wait('60s')});
+sql('copy', q{SELECT plinth.sync_wait('180s')});
 is(sql('copy', "SELECT * FROM plinth.sync_verify('threads')"), '', 'and writes no more');
 cmp_ok(sql('copy', "SELECT plinth.sync_table('threads', 'docs', name => 'other', collection => 'other')"), '>', 1,
 	'ids go on where they were');

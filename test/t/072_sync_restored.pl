@@ -20,7 +20,7 @@ my $rows = q{SELECT json_build_object('_id', id, 'body', body) FROM notes};
 sub delivered
 {
 	my ($on, $name) = @_;
-	is($on->safe_psql('postgres', q{SELECT plinth.sync_wait('40s')}), 't', $name);
+	is($on->safe_psql('postgres', q{SELECT plinth.sync_wait('180s')}), 't', $name);
 	PlinthTest::equal_ok($on, 'postgres', $rows, $mongo, 'restored', 'notes', "$name: equal");
 	return;
 }
@@ -31,7 +31,7 @@ sub is_blocked
 	my ($on, $reason, $name) = @_;
 	my $before = join ' ', @{ $mongo->docs('restored', 'notes') };
 	my $seen = '';
-	ok(wait_until(sub { ($seen = $on->safe_psql('postgres', "SELECT state || ': ' || coalesce(reason, '') FROM plinth.stat_sync")) =~ /^blocked: .*$reason/ }, 40), "$name: blocked")
+	ok(wait_until(sub { ($seen = $on->safe_psql('postgres', "SELECT state || ': ' || coalesce(reason, '') FROM plinth.stat_sync")) =~ /^blocked: .*$reason/ }), "$name: blocked")
 	  or diag($seen);
 	like($on->safe_psql('postgres', 'SELECT hint FROM plinth.stat_sync'), qr/sync_(adopt|resync)/, "$name: with a hint");
 	$on->safe_psql('postgres', "UPDATE notes SET body = '$name' WHERE id <= 10; DELETE FROM notes WHERE id = 50");
@@ -51,6 +51,8 @@ system_or_bail('cp', '-a', $dir, "$dir.old");
 $node->start;
 $node->safe_psql('postgres', "INSERT INTO notes SELECT g, 'forgotten' FROM generate_series(101, 150) g; UPDATE notes SET body = 'forgotten' WHERE id = 3; SELECT pg_switch_wal()");
 delivered($node, 'goes on');
+# Only what was fenced is known to be ahead of the older files.
+PlinthTest::settled($node);
 $node->stop;
 system_or_bail('rm', '-rf', $dir);
 system_or_bail('mv', "$dir.old", $dir);
@@ -69,7 +71,7 @@ my $restored = PostgreSQL::Test::Cluster->new('pitr');
 $restored->init_from_backup($node, 'base', has_restoring => 1, standby => 0);
 $restored->append_conf('postgresql.conf', "recovery_target_lsn = '$lsn'\nrecovery_target_action = promote\narchive_mode = off");
 $restored->start;
-ok(wait_until(sub { $restored->safe_psql('postgres', 'SELECT pg_is_in_recovery()') eq 'f' }, 30), 'restored to a point in time');
+ok(wait_until(sub { $restored->safe_psql('postgres', 'SELECT pg_is_in_recovery()') eq 'f' }), 'restored to a point in time');
 is($restored->safe_psql('postgres', 'SELECT count(*) FROM notes WHERE id > 90'), 11, 'as it was then');
 is_blocked($restored, '(slot|timeline)', 'point in time');
 $restored->stop;

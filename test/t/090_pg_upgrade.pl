@@ -67,7 +67,7 @@ INSERT INTO notes SELECT i, 'n' || i FROM generate_series(1, 3000) i;
 SELECT plinth.sync_table('notes', 'docs');
 SELECT plinth.sign_up('ann@example.com', 'correct horse battery', 'ann');
 });
-	is($old->safe_psql('postgres', "SELECT plinth.sync_wait('60s')"), 't', "$version: synced before");
+	is($old->safe_psql('postgres', "SELECT plinth.sync_wait('180s')"), 't', "$version: synced before");
 	$old->safe_psql('postgres', "UPDATE notes SET body = body || ' changed'; DELETE FROM notes WHERE id <= 10");
 	$old->stop('fast');
 
@@ -94,7 +94,7 @@ SELECT plinth.sign_up('ann@example.com', 'correct horse battery', 'ann');
 	sleep 2;
 	ok(there($database) eq $before, "$version: and writes nothing");
 	$new->safe_psql('postgres', 'SELECT plinth.adopt()');
-	is($new->safe_psql('postgres', "SELECT plinth.sync_wait('30s')"), 't', "$version: adopted");
+	is($new->safe_psql('postgres', "SELECT plinth.sync_wait('180s')"), 't', "$version: adopted");
 	ok(there($database) eq here($new), "$version: both sides are equal")
 	  or diag $new->safe_psql("postgres", "SELECT * FROM plinth.stat_sync; SELECT * FROM plinth.stat_workers");
 	$new->stop('fast');

@@ -27,14 +27,13 @@ sub pid
 # Waits until a worker runs (another process than old, when given); its pid.
 sub wait_for_worker
 {
-	my ($node, $database, $service, $old, $timeout) = @_;
+	my ($node, $database, $service, $old) = @_;
 	return PlinthTest::wait_until(
 		sub {
 			my $pid = pid($node, $database, $service);
 			return $pid if $pid ne '' && $pid ne ($old || '');
 			return 0;
-		},
-		$timeout || 20);
+		});
 }
 
 # Waits until no process of ours is connected to a database.
@@ -46,8 +45,7 @@ sub wait_for_none
 			$node->safe_psql('postgres',
 				"SELECT count(*) = 0 FROM pg_stat_activity"
 				  . " WHERE datname = '$database' AND backend_type LIKE 'plinth %'") eq 't';
-		},
-		20);
+		});
 }
 
 # "state: message" of a worker.
@@ -67,6 +65,26 @@ sub signal_worker
 	die "no $service in $database" unless $pid =~ /^[1-9]\d*$/;
 	kill $signal, $pid;
 	return $pid;
+}
+
+# Stops a worker by a signal that it cannot answer, while it waits with no lock
+# in its hands, so that nobody waits for it; returns its pid.
+sub freeze
+{
+	my ($node, $database, $service) = @_;
+	my $frozen = PlinthTest::wait_until(
+		sub {
+			my $pid = signal_worker('STOP', $node, $database, $service);
+			my $late;
+			my ($rc, $waits) = $node->psql('postgres',
+				"SELECT count(*) FROM pg_stat_activity a WHERE pid = $pid AND wait_event_type = 'Extension'"
+				  . ' AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid)',
+				timeout => 10, timed_out => \$late);
+			return $pid if !$late && $waits eq '1';
+			kill 'CONT', $pid;
+			return 0;
+		});
+	return $frozen || die "the $service of $database never waits";
 }
 
 # Gives a database something to deliver, to a MongoDB that is not there: a
@@ -90,8 +108,7 @@ sub wait_for_slot
 		sub {
 			$node->safe_psql('postgres',
 				"SELECT count(*) FROM pg_replication_slots WHERE database = '$database' AND active") eq $count;
-		},
-		20) || die "no slot of $database is in use";
+		}) || die "no slot of $database is in use";
 }
 
 1;
