@@ -6,7 +6,7 @@ use PlinthTest qw(psql_ok psql_fails_like wait_until);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node  = PlinthTest::node('main', conf => "plinth.argon2_memory = '8MB'\nplinth.argon2_ops = 1\nlog_statement = all");
+my $node  = PlinthTest::node('main', conf => "plinth.argon2_memory = '8MB'\nplinth.argon2_ops = 1\nlog_statement = all\nplinth.sync_connect_timeout = '60s'");
 my $mongo = PlinthTest::mongo_start();
 PlinthTest::sync_server($node, 'docs', $mongo->uri, 'review');
 
@@ -134,19 +134,19 @@ psql_fails_like($node, 'postgres', "SET ROLE authenticated; SELECT plinth.audit_
 	foreach ('plinth.sign_in', 'Plinth.sign_in', ' plinth.sign_in');
 
 # ---- places of workers ---------------------------------------------------------------------
-SKIP: {
-	skip 'a MongoDB that cannot be stopped', 3 unless $mongo->controllable;
-	as('mallory', 'CREATE TABLE mallory.slow (id int PRIMARY KEY); INSERT INTO mallory.slow VALUES (1)');
-	as('mallory', "SELECT plinth.sync_table('mallory.slow', 'docs')");
-	ok(wait_until(sub { $mongo->count('review', 'slow') == 1 }), 'a mapping that is compared');
-	$mongo->stop;
-	my @verifying = map { $node->background_psql('postgres', on_error_die => 0, on_error_stop => 0) } 1 .. 4;
-	$_->query_until(qr/started/, "\\echo started\nSELECT * FROM plinth.sync_verify('slow');\n") foreach @verifying;
-	ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sync_verify(''slow'')%' AND wait_event_type = 'Lock'") >= 1
-			|| sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify'") > 1 }), 'by several at a time');
-	cmp_ok(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify'"), '<=', 1, 'is compared by one worker');
-	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%sync_verify(''slow'')%' AND pid <> pg_backend_pid()");
-	eval { $_->quit } foreach @verifying;
-}
+my $proxy = PlinthTest::proxy_start($mongo);
+PlinthTest::sync_server($node, 'slow', $proxy->uri, 'review');
+sql('GRANT USAGE ON FOREIGN SERVER slow TO mallory');
+as('mallory', 'CREATE TABLE mallory.slow (id int PRIMARY KEY); INSERT INTO mallory.slow VALUES (1)');
+as('mallory', "SELECT plinth.sync_table('mallory.slow', 'slow')");
+ok(wait_until(sub { $mongo->count('review', 'slow') == 1 }), 'a mapping that is compared');
+$proxy->blackhole;
+my @verifying = map { $node->background_psql('postgres', on_error_die => 0, on_error_stop => 0) } 1 .. 4;
+$_->query_until(qr/started/, "\\echo started\nSELECT * FROM plinth.sync_verify('slow');\n") foreach @verifying;
+ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sync_verify(''slow'')%' AND wait_event_type = 'Lock'") >= 1
+		|| sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify'") > 1 }), 'by several at a time');
+cmp_ok(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify'"), '<=', 1, 'is compared by one worker');
+sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%sync_verify(''slow'')%' AND pid <> pg_backend_pid()");
+eval { $_->quit } foreach @verifying;
 
 done_testing();
