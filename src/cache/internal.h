@@ -82,6 +82,9 @@ extern PlinthCacheResult plinth_cache_store_get(const PlinthCacheKey *key, Plint
 extern bool plinth_cache_store_put(const PlinthCacheKey *key, const PlinthCacheValue *value,
 								   int64 ticket, int64 max_bytes);
 
+/* The largest value that is ever kept in bytes; it depends on plinth.cache_memory. */
+extern Size plinth_cache_store_max_size(void);
+
 /* Moves expiry of an entry; false when it is not there. */
 extern bool plinth_cache_store_touch(const PlinthCacheKey *key, TimestampTz stale_at,
 									 TimestampTz expires_at);
@@ -119,8 +122,14 @@ extern uint32 plinth_cache_tag_hash(const char *tag, int len);
  */
 extern int64 plinth_cache_ticket_take(int32 cache, bool fresh_snapshot);
 
-/* What the running transaction will do to the first level when it commits (pending.c). */
-extern void plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *value,
+/*
+ * What the running transaction will do to the first level when it commits
+ * (pending.c).  A value that is set also invalidates its key; with ticket 0, or
+ * one that does not hold any more, it does only that, and the transaction
+ * itself sees the value.  False, and nothing done, when the transaction itself
+ * invalidated the value after its ticket.
+ */
+extern bool plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *value,
 									 int64 ticket, int64 max_bytes);
 extern void plinth_cache_pending_delete(const PlinthCacheKey *key);
 extern void plinth_cache_pending_prefix(int32 cache, const pg_uuid_t *user, const char *prefix,
@@ -130,8 +139,8 @@ extern void plinth_cache_pending_clear(int32 cache, const pg_uuid_t *user); /* N
 
 /*
  * What the running transaction itself did to an entry: true when it decides
- * what a reader in it sees.  Then *value is what it set (data is good until the
- * transaction ends), or *found is false: invalidated, look it up nowhere else.
+ * what a reader in it sees.  Then *value is what it set (data, without room for a
+ * header, is good until it changes a cache again or a savepoint ends), or *found is false: invalidated, look it up nowhere else.
  */
 extern bool plinth_cache_pending_get(const PlinthCacheKey *key, bool *found,
 									 PlinthCacheValue *value);
