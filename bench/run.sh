@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 umask 022
 
 test/deps.sh gcc make pkg-config libc6-dev libpq-dev postgresql-15 postgresql-client-15 postgresql-server-dev-15 \
-	libmongoc-dev libsodium-dev python3 python3-pymongo python3-psycopg2 \
+	libmongoc-dev libsodium-dev libssl-dev python3 python3-pymongo python3-psycopg2 \
 	$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless)
 PATH="$PATH:/usr/lib/postgresql/15/bin"
 . test/env.sh

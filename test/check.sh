@@ -42,7 +42,7 @@ die() { echo "check.sh: $*" >&2; exit 1; }
 base=${PLINTH_BASE:-15}
 packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
 	"postgresql-$base" "postgresql-client-$base" "postgresql-server-dev-$base" "postgresql-$base-pgtap" libipc-run-perl
-	libmongoc-dev libsodium-dev python3 python3-psycopg2)
+	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2)
 if [ "$base" = 15 ]; then
 	packages+=(clang-14 clang-format-14 libclang-rt-14-dev maven openjdk-17-jdk-headless python3-pip python3-pymongo)
 else
@@ -194,11 +194,13 @@ stage_unit() { # each built with what its first line names
 	done
 }
 
-stage_fuzz() {
-	local file name seconds=20
-	[ -z "$all" ] || seconds=300
+stage_fuzz() { # each as long as it says (20 s), ten times as long in check-all
+	local file name seconds
 	for file in $(chosen test/fuzz/*_fuzz.c); do
 		name=$(basename "$file" .c)
+		seconds=$(sed -n 's|^/\* *seconds: *\([0-9]*\) *\*/.*|\1|p' "$file" | head -1)
+		seconds=${seconds:-20}
+		[ -z "$all" ] || seconds=$((seconds * 10))
 		compile "$file" "$work/fuzz/$name" clang-14 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all || continue
 		as_tester mkdir -p "$work/corpus/$name"
 		if as_tester timeout $((seconds + 60)) "$work/fuzz/$name" -max_total_time=$seconds -timeout=10 \

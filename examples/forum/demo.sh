@@ -14,7 +14,7 @@ umask 022
 if [ "$command" = start ]; then
 	echo "Installing what is missing ..."
 	test/deps.sh gcc make pkg-config libc6-dev postgresql-15 postgresql-client-15 postgresql-server-dev-15 \
-		libmongoc-dev libsodium-dev python3 python3-pymongo python3-psycopg2 \
+		libmongoc-dev libsodium-dev libssl-dev python3 python3-pymongo python3-psycopg2 \
 		$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless)
 fi
 

@@ -46,6 +46,12 @@ extern int plinth_setting_password_max_concurrent;
 extern int plinth_setting_password_min_length;
 extern int plinth_setting_session_lifetime;     /* s */
 extern int plinth_setting_session_idle_timeout; /* s */
+extern int plinth_setting_jwt_lifetime;         /* s */
+extern int plinth_setting_jwt_leeway;           /* s */
+extern int plinth_setting_refresh_grace;        /* s */
+extern char *plinth_setting_jwt_issuer;
+extern char *plinth_setting_jwt_audience;
+extern char *plinth_setting_signing_key_directory;
 
 extern int plinth_setting_limits_memory;        /* KiB */
 extern int plinth_setting_limits_save_interval; /* ms */

@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "common/jsonapi.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 
@@ -155,6 +156,28 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	return pg_foreign_server_aclcheck(objectid, roleid, mode);
 }
 #endif
+
+/* ---- JSON ---- */
+
+/* What a semantic action returns: since 16, whether to go on. */
+#if PG_VERSION_NUM >= 160000
+typedef JsonParseErrorType PlinthJsonAction;
+#define PLINTH_JSON_NEXT return JSON_SUCCESS
+#else
+typedef void PlinthJsonAction;
+#define PLINTH_JSON_NEXT return
+#endif
+
+/* 17 lets the caller bring the memory, and has const. */
+static inline JsonLexContext *
+plinth_compat_json_lexer(const char *json, size_t len, int encoding, bool need_escapes)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, json, len, encoding, need_escapes);
+#else
+	return makeJsonLexContextCstringLen(unconstify(char *, json), len, encoding, need_escapes);
+#endif
+}
 
 /* ---- WAL ---- */
 

@@ -4,7 +4,8 @@
  *
  * Settings that guard something (costs of a password hash, trusted peers,
  * bounds of memory) are SIGHUP or POSTMASTER, so that no session can lower
- * them for itself; there is none that an ordinary user may set.  The one
+ * them for itself; there is none that an ordinary user may set.  Those of JWTs
+ * are SUSET, so that each database can have its own issuer.  The one
  * setting that is no setting, plinth.context, is defined in context.c.
  */
 #include "postgres.h"
@@ -31,6 +32,12 @@ int plinth_setting_password_max_concurrent;
 int plinth_setting_password_min_length;
 int plinth_setting_session_lifetime;
 int plinth_setting_session_idle_timeout;
+int plinth_setting_jwt_lifetime;
+int plinth_setting_jwt_leeway;
+int plinth_setting_refresh_grace;
+char *plinth_setting_jwt_issuer;
+char *plinth_setting_jwt_audience;
+char *plinth_setting_signing_key_directory;
 
 int plinth_setting_limits_memory;
 int plinth_setting_limits_save_interval;
@@ -89,6 +96,12 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_session_lifetime, 30 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"plinth.session_idle_timeout", "Time without use after which a session ends.",
 	 &plinth_setting_session_idle_timeout, 7 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+	{"plinth.jwt_lifetime", "Time for which an access token is good.", &plinth_setting_jwt_lifetime,
+	 900, 1, 86400, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.jwt_leeway", "By how much clocks may differ where the times of a JWT are checked.",
+	 &plinth_setting_jwt_leeway, 30, 0, 300, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.refresh_grace", "Time for which a refresh token that was used still answers.",
+	 &plinth_setting_refresh_grace, 30, 0, 3600, PGC_SUSET, GUC_UNIT_S},
 
 	{"plinth.limits_memory", "Shared memory of rate limits, leases and meters.",
 	 &plinth_setting_limits_memory, 16384, 256, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB},
@@ -121,6 +134,7 @@ static const IntSetting int_settings[] = {
 };
 
 static bool check_role_name(char **newval, void **extra, GucSource source);
+static bool check_not_empty(char **newval, void **extra, GucSource source);
 
 static const StringSetting string_settings[] = {
 	{"plinth.root_key_file", "File that holds the root key.", &plinth_setting_root_key_file, "",
@@ -129,6 +143,12 @@ static const StringSetting string_settings[] = {
 	 "anon", PGC_SIGHUP, 0, check_role_name},
 	{"plinth.role_authenticated", "Role of a request with an identity.",
 	 &plinth_setting_role_authenticated, "authenticated", PGC_SIGHUP, 0, check_role_name},
+	{"plinth.jwt_issuer", "Issuer (iss) of the access tokens made here.",
+	 &plinth_setting_jwt_issuer, "plinth", PGC_SUSET, 0, check_not_empty},
+	{"plinth.jwt_audience", "Audience (aud) of the access tokens made here.",
+	 &plinth_setting_jwt_audience, "plinth", PGC_SUSET, 0, check_not_empty},
+	{"plinth.signing_key_directory", "Directory of the files that hold signing keys.",
+	 &plinth_setting_signing_key_directory, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL},
 	{"plinth.trusted_authenticators",
 	 "Login roles whose request.jwt.claims are believed, separated by commas.",
 	 &plinth_setting_trusted_authenticators, "", PGC_SIGHUP, GUC_LIST_INPUT,
@@ -146,6 +166,17 @@ check_role_name(char **newval, void **extra, GucSource source)
 	if (len > 0 && len < NAMEDATALEN)
 		return true;
 	GUC_check_errdetail("A role name has 1 to %d bytes.", NAMEDATALEN - 1);
+	return false;
+}
+
+static bool
+check_not_empty(char **newval, void **extra, GucSource source)
+{
+	size_t len = strlen(*newval);
+
+	if (len > 0 && len <= 1000)
+		return true;
+	GUC_check_errdetail("It has 1 to 1000 bytes.");
 	return false;
 }
 

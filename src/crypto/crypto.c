@@ -37,6 +37,13 @@ plinth_crypto_keyed_hash(const char *purpose, const void *src, size_t len,
 	sodium_memzero(key, sizeof(key));
 }
 
+void
+plinth_crypto_mac(const uint8 key[PLINTH_HASH_BYTES], const void *src, size_t len,
+				  uint8 out[PLINTH_HASH_BYTES])
+{
+	crypto_generichash(out, PLINTH_HASH_BYTES, src, len, key, PLINTH_HASH_BYTES);
+}
+
 bool
 plinth_crypto_equal(const void *a, const void *b, size_t len)
 {

@@ -26,6 +26,31 @@ extern void plinth_crypto_keyed_hash(const char *purpose, const void *src, size_
 									 uint8 out[PLINTH_HASH_BYTES]);
 extern bool plinth_crypto_has_root_key(void);
 
+/* BLAKE2b-256 keyed by another value of 256 bits. */
+extern void plinth_crypto_mac(const uint8 key[PLINTH_HASH_BYTES], const void *src, size_t len,
+							  uint8 out[PLINTH_HASH_BYTES]);
+
+/*
+ * Seals len bytes into an envelope of len + PLINTH_SEAL_OVERHEAD bytes, under a
+ * key derived from the root key for this purpose (ERRORs as above without
+ * one).  It opens with the same purpose and context only: name in the context
+ * what the envelope belongs to.  Opening tells whether it is whole, and writes
+ * len - PLINTH_SEAL_OVERHEAD bytes; wipe them after use.
+ */
+#define PLINTH_SEAL_OVERHEAD 41
+extern void plinth_crypto_seal(const char *purpose, const char *context, const void *src,
+							   size_t len, uint8 *envelope);
+extern bool plinth_crypto_open(const char *purpose, const char *context, const uint8 *envelope,
+							   size_t len, void *dst);
+
+/*
+ * Reads a file that holds a key and that nobody else can read, without
+ * newlines at its end; returns its length, at most size.  Anything wrong is
+ * reported at elevel (ERROR or above) under the name that what gives it.
+ */
+extern size_t plinth_crypto_key_file_read(int elevel, const char *what, const char *path,
+										  const char *hint, uint8 *buffer, size_t size);
+
 /* Constant-time comparison. */
 extern bool plinth_crypto_equal(const void *a, const void *b, size_t len);
 

@@ -13,9 +13,7 @@
 #include "postgres.h"
 
 #include <ctype.h>
-#include <fcntl.h>
 #include <sodium.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -31,31 +29,6 @@ static uint8 *root_key = NULL;
 
 /* The process that locked root_key: locks are not inherited by fork. */
 static pid_t locked_by = 0;
-
-static void
-check_permissions(int fd, const char *path)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) != 0)
-		ereport(FATAL, (errcode_for_file_access(),
-						errmsg("could not look at root key file \"%s\": %m", path)));
-	if (!S_ISREG(st.st_mode))
-		ereport(FATAL, (errcode(ERRCODE_CONFIG_FILE_ERROR),
-						errmsg("root key file \"%s\" is not a regular file", path)));
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		ereport(FATAL,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("root key file \"%s\" must be owned by the server's user or root", path)));
-
-	/* As PostgreSQL asks of a private key: a file of root's may be readable by a group. */
-	if ((st.st_uid == geteuid() && st.st_uid != 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0) ||
-		(st.st_uid == 0 && (st.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
-		ereport(FATAL, (errcode(ERRCODE_CONFIG_FILE_ERROR),
-						errmsg("root key file \"%s\" can be read by others", path),
-						errhint("Its permissions should be u=rw (0600), or u=rw,g=r (0640) if it "
-								"is owned by root.")));
-}
 
 /* Whether that many characters carry 256 bits, as far as the alphabet tells. */
 static bool
@@ -76,32 +49,14 @@ void
 plinth_crypto_root_key_load(void)
 {
 	const char *path = plinth_setting_root_key_file;
-	uint8 buffer[MAX_FILE_SIZE + 1];
-	ssize_t len;
-	int fd;
+	uint8 buffer[MAX_FILE_SIZE];
+	size_t len;
 
 	if (path[0] == '\0')
 		return;
 
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		ereport(FATAL,
-				(errcode_for_file_access(), errmsg("could not open root key file \"%s\": %m", path),
-				 errhint(HINT_MAKE)));
-	check_permissions(fd, path);
-	len = read(fd, buffer, sizeof(buffer));
-	close(fd);
-	if (len < 0)
-		ereport(FATAL, (errcode_for_file_access(),
-						errmsg("could not read root key file \"%s\": %m", path)));
-	if (len > MAX_FILE_SIZE)
-		ereport(FATAL,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("root key file \"%s\" has more than %d bytes", path, MAX_FILE_SIZE)));
-
-	/* A newline at the end is an editor's, or openssl's. */
-	while (len > 0 && (buffer[len - 1] == '\n' || buffer[len - 1] == '\r'))
-		len--;
+	len = plinth_crypto_key_file_read(FATAL, "root key file", path, HINT_MAKE, buffer,
+									  sizeof(buffer));
 	if (!long_enough(buffer, len))
 	{
 		sodium_memzero(buffer, sizeof(buffer));

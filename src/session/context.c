@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "session/internal.h"
+#include "session/jwt.h"
 #include "session/session.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -61,6 +62,26 @@ take_role(void)
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/*
+ * The session that a token, or an access JWT of this database, stands for.
+ * What was signed before a step-up is worth what it was worth then.
+ */
+static void
+find_session(text *token, PlinthSession *session)
+{
+	PlinthJwt jwt;
+
+	if (plinth_session_jwt_shaped(token))
+	{
+		plinth_session_jwt_verify(token, &jwt);
+		if (!jwt.own)
+			plinth_session_jwt_refuse();
+		*session = jwt.session;
+	}
+	else if (!plinth_session_find(token, session))
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
+}
+
 Datum
 plinth_session_context_begin(PG_FUNCTION_ARGS)
 {
@@ -74,8 +95,9 @@ plinth_session_context_begin(PG_FUNCTION_ARGS)
 				 errmsg("plinth.context_begin() cannot run within a security-definer function"),
 				 errhint("Call it as the first statement of the transaction.")));
 
-	if (PG_ARGISNULL(0) || !plinth_session_find(PG_GETARG_TEXT_PP(0), &session))
+	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
+	find_session(PG_GETARG_TEXT_PP(0), &session);
 	fix_context(&session);
 	plinth_session_touch(&session);
 	take_role();
@@ -90,4 +112,9 @@ plinth_session_init(void)
 	plinth_base_secret_function("sign_in");
 	plinth_base_secret_function("session_verify");
 	plinth_base_secret_function("context_begin");
+	plinth_base_secret_function("jwt_issue");
+	plinth_base_secret_function("jwt_verify");
+	plinth_base_secret_function("jwt_user_key");
+	plinth_base_secret_function("tokens_issue");
+	plinth_base_secret_function("session_refresh");
 }

@@ -38,6 +38,15 @@ typedef struct PlinthSession
  */
 extern bool plinth_session_find(text *token, PlinthSession *session);
 
+/* As above, by the session's id. */
+extern bool plinth_session_find_by_id(const pg_uuid_t *id, PlinthSession *session);
+
+/*
+ * Ends a session, whoever asks; false when there is none that goes on.  The
+ * caller sees to the audit entry.
+ */
+extern bool plinth_session_end(const pg_uuid_t *id, const char *reason);
+
 /* At commit, notes that the session was in use; see touch.c for when it does not. */
 extern void plinth_session_touch(const PlinthSession *session);
 

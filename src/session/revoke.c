@@ -77,14 +77,37 @@ require_caller(void)
 	return NULL;
 }
 
+/* user_id: whose it must be; NULL for anybody's. */
+static bool
+end_session(const pg_uuid_t *id, const pg_uuid_t *user_id, const char *reason)
+{
+	Datum values[3] = {UUIDPGetDatum(id), UUIDPGetDatum(user_id), CStringGetTextDatum(reason)};
+	char nulls[3] = {' ', user_id ? ' ' : 'n', ' '};
+	PlinthAsOwner owner;
+	bool ended;
+
+	SPI_connect();
+	plinth_base_owner_begin(&owner);
+	plinth_base_spi_execute(&revoke_plan, values, nulls, false, SPI_OK_UPDATE);
+	ended = SPI_processed > 0;
+	plinth_base_owner_end(&owner);
+	SPI_finish();
+	if (ended)
+		plinth_base_generation_touch(PLINTH_GEN_SESSION);
+	return ended;
+}
+
+bool
+plinth_session_end(const pg_uuid_t *id, const char *reason)
+{
+	return end_session(id, NULL, reason);
+}
+
 Datum
 plinth_session_revoke(PG_FUNCTION_ARGS)
 {
 	const PlinthContext *caller;
 	const pg_uuid_t *id;
-	Datum values[3];
-	char nulls[3] = {' ', ' ', ' '};
-	PlinthAsOwner owner;
 	bool revoked;
 
 	PreventCommandIfReadOnly("plinth.session_revoke()");
@@ -96,23 +119,10 @@ plinth_session_revoke(PG_FUNCTION_ARGS)
 	else
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("no current session")));
 
-	values[0] = UUIDPGetDatum(id);
-	values[1] = caller ? UUIDPGetDatum(&caller->user_id) : (Datum) 0;
-	nulls[1] = caller ? ' ' : 'n';
-	values[2] = CStringGetTextDatum(caller ? REASON_USER : REASON_ADMIN);
-
-	SPI_connect();
-	plinth_base_owner_begin(&owner);
-	plinth_base_spi_execute(&revoke_plan, values, nulls, false, SPI_OK_UPDATE);
-	revoked = SPI_processed > 0;
-	plinth_base_owner_end(&owner);
-	SPI_finish();
-
+	revoked =
+		end_session(id, caller ? &caller->user_id : NULL, caller ? REASON_USER : REASON_ADMIN);
 	if (revoked)
-	{
-		plinth_base_generation_touch(PLINTH_GEN_SESSION);
 		plinth_audit_record("plinth.session_revoke", plinth_session_resource(id), "success", NULL);
-	}
 	PG_RETURN_BOOL(revoked);
 }
 

@@ -25,16 +25,23 @@
  * The user must be there and active now.  What ends by time is compared with
  * the clock, not with the start of the transaction.
  */
+#define FIND                                                                                       \
+	"SELECT s.id, s.user_id, s.expires_at, s.last_active_at, s.aal::pg_catalog.int4, u.role, "     \
+	"s.impersonator_id, s.token_hash "                                                             \
+	"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "                              \
+	"WHERE s.revoked_at IS NULL AND s.expires_at > $2 "                                            \
+	"AND (s.idle_timeout IS NULL OR s.last_active_at + s.idle_timeout > $2) "                      \
+	"AND u.deleted_at IS NULL AND u.status = 'active' AND "
+
 static PlinthPlan find_plan = {
-	.sql =
-		"SELECT s.id, s.user_id, s.expires_at, s.last_active_at, s.aal::pg_catalog.int4, u.role, "
-		"s.impersonator_id, s.token_hash "
-		"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "
-		"WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 "
-		"AND (s.idle_timeout IS NULL OR s.last_active_at + s.idle_timeout > $2) "
-		"AND u.deleted_at IS NULL AND u.status = 'active'",
+	.sql = FIND "s.token_hash = $1",
 	.nargs = 2,
 	.argtypes = {BYTEAOID, TIMESTAMPTZOID},
+};
+static PlinthPlan find_by_id_plan = {
+	.sql = FIND "s.id = $1",
+	.nargs = 2,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID},
 };
 
 PGDLLEXPORT Datum plinth_session_verify(PG_FUNCTION_ARGS);
@@ -46,6 +53,7 @@ column(int number, bool *null)
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, null);
 }
 
+/* hash: of the token that was looked up; NULL when it was none. */
 static bool
 read_session(const uint8 *hash, PlinthSession *session)
 {
@@ -57,8 +65,8 @@ read_session(const uint8 *hash, PlinthSession *session)
 	if (SPI_processed != 1)
 		return false;
 	stored = DatumGetByteaPP(column(8, &null));
-	if (VARSIZE_ANY_EXHDR(stored) != PLINTH_HASH_BYTES ||
-		!plinth_crypto_equal(VARDATA_ANY(stored), hash, PLINTH_HASH_BYTES))
+	if (hash != NULL && (VARSIZE_ANY_EXHDR(stored) != PLINTH_HASH_BYTES ||
+						 !plinth_crypto_equal(VARDATA_ANY(stored), hash, PLINTH_HASH_BYTES)))
 		return false;
 
 	session->id = *DatumGetUUIDP(column(1, &null));
@@ -75,34 +83,45 @@ read_session(const uint8 *hash, PlinthSession *session)
 	return true;
 }
 
-bool
-plinth_session_find(text *token, PlinthSession *session)
+static bool
+find(PlinthPlan *plan, Datum key, const uint8 *hash, PlinthSession *session)
 {
-	bytea *key = palloc(VARHDRSZ + PLINTH_HASH_BYTES);
-	uint8 *hash = (uint8 *) VARDATA(key);
-	Datum values[2];
+	Datum values[2] = {key, TimestampTzGetDatum(GetCurrentTimestamp())};
 	PlinthAsOwner owner;
 	bool latest = !IsInParallelMode();
 	bool found;
-
-	memset(session, 0, sizeof(*session));
-	SET_VARSIZE(key, VARHDRSZ + PLINTH_HASH_BYTES);
-	if (!plinth_session_token_hash(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), hash))
-		return false;
-	values[0] = PointerGetDatum(key);
-	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	if (latest)
 		PushActiveSnapshot(GetLatestSnapshot());
-	plinth_base_spi_execute(&find_plan, values, NULL, true, SPI_OK_SELECT);
+	plinth_base_spi_execute(plan, values, NULL, true, SPI_OK_SELECT);
 	if (latest)
 		PopActiveSnapshot();
 	found = read_session(hash, session);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 	return found;
+}
+
+bool
+plinth_session_find(text *token, PlinthSession *session)
+{
+	bytea *key = palloc(VARHDRSZ + PLINTH_HASH_BYTES);
+	uint8 *hash = (uint8 *) VARDATA(key);
+
+	memset(session, 0, sizeof(*session));
+	SET_VARSIZE(key, VARHDRSZ + PLINTH_HASH_BYTES);
+	if (!plinth_session_token_hash(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), hash))
+		return false;
+	return find(&find_plan, PointerGetDatum(key), hash, session);
+}
+
+bool
+plinth_session_find_by_id(const pg_uuid_t *id, PlinthSession *session)
+{
+	memset(session, 0, sizeof(*session));
+	return find(&find_by_id_plan, UUIDPGetDatum(id), NULL, session);
 }
 
 Datum

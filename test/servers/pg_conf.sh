@@ -1,9 +1,11 @@
 #!/bin/bash
 # pg_conf.sh DIR: configures the cluster in DIR/data as plinth needs it, with
-# its socket in DIR and no TCP.  For what PostgreSQL::Test::Cluster does not make.
+# its socket in DIR, a root key and no TCP.  For what PostgreSQL::Test::Cluster does not make.
 set -euo pipefail
 dir=$1
+(umask 077 && openssl rand -hex 32 >"$dir/root.key")
 cat >>"$dir/data/postgresql.conf" <<CONF
+plinth.root_key_file = '$dir/root.key'
 shared_preload_libraries = 'plinth'
 wal_level = logical
 listen_addresses = ''
