@@ -194,6 +194,31 @@ extern int plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *
 								   bool read_only, int expect);
 
 /* -------------------------------------------------------------------------
+ * Expressions over the columns of one table (expression.c)
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthExpression
+{
+	const char *what; /* "filter": for messages */
+	const char *text;
+	const char *example; /* a hint, for what is no expression at all */
+	Oid type;            /* what it becomes */
+} PlinthExpression;
+
+/*
+ * Parses one that depends on the row alone: only its columns and IMMUTABLE
+ * functions.  Vars have the relation as number 1.  ERROR for anything else.
+ */
+extern struct Node *plinth_base_expression_parse(struct RelationData *rel,
+												 const PlinthExpression *expression);
+
+/* Its text, with every name qualified and every literal the same in any session. */
+extern char *plinth_base_expression_deparse(struct RelationData *rel, struct Node *expr);
+
+/* Settings that make texts unambiguous, until the caller's GUC nest level ends. */
+extern void plinth_base_plain_settings(void);
+
+/* -------------------------------------------------------------------------
  * The extension's own objects (extension.c)
  * -------------------------------------------------------------------------
  */

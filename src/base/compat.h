@@ -39,6 +39,17 @@ plinth_compat_lxid(void)
 #endif
 }
 
+/* Does this backend hold the lock?  17 may count stronger ones too. */
+static inline bool
+plinth_compat_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
 /* May this role SET ROLE to that one?  16 tells it from membership. */
 static inline bool
 plinth_compat_can_set_role(Oid member, Oid role)

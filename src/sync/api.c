@@ -110,18 +110,6 @@ plinth_sync_api_text_required(FunctionCallInfo fcinfo, int argument, const char 
 	return value;
 }
 
-void
-plinth_sync_api_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog"}, {"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"},
-		{"TimeZone", "UTC"},           {"bytea_output", "hex"},   {"extra_float_digits", "1"}};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /*
  * Statement trigger on the tables that say what is to be done: a DBA's own
  * change counts as much as the API's.

@@ -199,7 +199,7 @@ canonical_keys(const PlinthSyncTarget *target, ArrayType *keys)
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(target->owner, sec_context | SECURITY_RESTRICTED_OPERATION |
 											  SECURITY_LOCAL_USERID_CHANGE);
-	plinth_sync_api_settings();
+	plinth_base_plain_settings();
 	deconstruct_array(keys, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{

@@ -49,12 +49,6 @@ extern void plinth_sync_api_require(Oid role, Oid owner, const char *name);
 /* Marks keys (a text[] of array literals) to be written; between begin and end. */
 extern void plinth_sync_api_mark(int64 mapping, Datum literals);
 
-/*
- * Sets, until the caller ends the GUC nesting level that it began, what makes
- * texts of values and expressions the same everywhere.
- */
-extern void plinth_sync_api_settings(void);
-
 /* The argument as a C string; NULL when it is NULL. */
 extern char *plinth_sync_api_text(FunctionCallInfo fcinfo, int argument);
 

@@ -25,6 +25,10 @@ INSERT INTO for_everybody VALUES
 INSERT INTO for_everybody
     SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(sync_|_sync_stat$)' AND NOT f.prosecdef;
 
+-- So with caches, whose owners name the roles that may use them.
+INSERT INTO for_everybody
+    SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(cache_|_cache_watched$)' AND NOT f.prosecdef;
+
 SELECT is_empty($$
     SELECT f.signature FROM our_functions f,
         LATERAL aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
@@ -141,7 +145,8 @@ SELECT set_eq($$
             AND d.deptype = 'e'
         JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'plinth'
     WHERE r.relkind = 'r' AND NOT r.oid = ANY (coalesce(e.extconfig, '{}'))
-$$, ARRAY['plinth.decode_state', 'plinth.refresh_tokens', 'plinth.sessions', 'plinth.sync_dead_letters', 'plinth.sync_dirty', 'plinth.sync_foreign_ids',
+$$, ARRAY['plinth.cache_durable_entries', 'plinth.cache_entries', 'plinth.cache_horizons', 'plinth.cache_invalidations',
+    'plinth.decode_state', 'plinth.refresh_tokens', 'plinth.sessions', 'plinth.sync_dead_letters', 'plinth.sync_dirty', 'plinth.sync_foreign_ids',
     'plinth.sync_states', 'plinth.sync_tasks'],
     'every table is dumped but runtime state');
 
