@@ -276,6 +276,7 @@ typedef struct PlinthContext
 	int aal;                  /* authenticator assurance level: 1, 2 or 3; 0 is anonymous */
 	const char *user_key;     /* the application's own key of the user, or NULL */
 	const char *roles;        /* comma-separated, sorted; "" for none */
+	const char *tier;         /* the user's plan, or NULL */
 	const char *address;      /* client address as text, or NULL */
 	const char *impersonator; /* uuid of the admin who acts as the user, or NULL */
 } PlinthContext;

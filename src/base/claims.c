@@ -149,6 +149,7 @@ parse_claims(const char *text)
 						   uuid_claim(claims, "session_id", &context->session_id);
 	context->aal = aal_claim(claims);
 	context->roles = roles_claim(claims);
+	context->tier = string_claim(claims, "tier");
 	return context;
 }
 

@@ -161,11 +161,31 @@ read_headers(const char *setting, StringInfo others, char **policies, char **sta
 	return true;
 }
 
-/* One more member of a list of RFC 8941. */
+/* A list of RFC 8941 with a member, in place of one that has the same name. */
 static char *
-append_member(char *list, char *member)
+put_member(const char *list, const char *name, const char *member)
 {
-	return list != NULL ? psprintf("%s, %s", list, member) : member;
+	StringInfoData quoted;
+	StringInfoData out;
+
+	initStringInfo(&quoted);
+	append_name(&quoted, name);
+	appendStringInfoChar(&quoted, ';');
+	initStringInfo(&out);
+	while (list != NULL && *list != '\0')
+	{
+		const char *end = strstr(list, ", ");
+		size_t len = end != NULL ? end - list : strlen(list);
+
+		if (strncmp(list, quoted.data, quoted.len) != 0)
+		{
+			appendBinaryStringInfo(&out, list, len);
+			appendStringInfoString(&out, ", ");
+		}
+		list += end != NULL ? len + 2 : len;
+	}
+	appendStringInfoString(&out, member);
+	return out.data;
 }
 
 void
@@ -186,9 +206,9 @@ plinth_limits_respond(const char *policy, const PlinthLimitDecision *decision)
 		!read_headers(setting, &headers, &policies, &states))
 		return;
 	appendStringInfoString(&headers, "{\"RateLimit-Policy\":");
-	escape_json(&headers, append_member(policies, policy_field(policy, decision)));
+	escape_json(&headers, put_member(policies, policy, policy_field(policy, decision)));
 	appendStringInfoString(&headers, "},{\"RateLimit\":");
-	escape_json(&headers, append_member(states, state_field(policy, decision)));
+	escape_json(&headers, put_member(states, policy, state_field(policy, decision)));
 	appendStringInfoString(&headers, "}]");
 	(void) set_config_option(HEADERS_SETTING, headers.data, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, ERROR, false);

@@ -39,6 +39,7 @@ fix_context(const PlinthSession *session)
 		.has_session = true,
 		.aal = session->aal,
 		.roles = session->role,
+		.tier = session->tier,
 		.address = plinth_base_client_address(),
 	};
 

@@ -27,6 +27,7 @@ typedef struct PlinthSession
 	TimestampTz last_active_at;
 	int aal;
 	char role[64];
+	char tier[64];
 	bool has_impersonator;
 	pg_uuid_t impersonator_id;
 } PlinthSession;

@@ -27,7 +27,7 @@
  */
 #define FIND                                                                                       \
 	"SELECT s.id, s.user_id, s.expires_at, s.last_active_at, s.aal::pg_catalog.int4, u.role, "     \
-	"s.impersonator_id, s.token_hash "                                                             \
+	"s.impersonator_id, s.token_hash, u.tier "                                                     \
 	"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "                              \
 	"WHERE s.revoked_at IS NULL AND s.expires_at > $2 "                                            \
 	"AND (s.idle_timeout IS NULL OR s.last_active_at + s.idle_timeout > $2) "                      \
@@ -59,6 +59,7 @@ read_session(const uint8 *hash, PlinthSession *session)
 {
 	bytea *stored;
 	char *role;
+	char *tier;
 	bool null;
 	Datum impersonator;
 
@@ -76,6 +77,8 @@ read_session(const uint8 *hash, PlinthSession *session)
 	session->aal = DatumGetInt32(column(5, &null));
 	role = TextDatumGetCString(column(6, &null));
 	strlcpy(session->role, role, sizeof(session->role));
+	tier = TextDatumGetCString(column(9, &null));
+	strlcpy(session->tier, tier, sizeof(session->tier));
 	impersonator = column(7, &null);
 	session->has_impersonator = !null;
 	if (!null)

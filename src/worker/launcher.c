@@ -42,6 +42,8 @@
 /* Databases in which it is not known yet whether the extension is there. */
 #define MAX_PROBES 4
 
+#define MAX_TICKS 4
+
 typedef struct LauncherDatabase
 {
 	Oid database;  /* hash key */
@@ -57,6 +59,9 @@ typedef struct LauncherDatabase
 } LauncherDatabase;
 
 static HTAB *databases = NULL;
+
+static PlinthWorkerTick ticks[MAX_TICKS];
+static int nticks = 0;
 
 static LauncherDatabase *
 get_database(Oid database)
@@ -287,6 +292,29 @@ take_requests(void)
 	return scan;
 }
 
+void
+plinth_worker_on_tick(PlinthWorkerTick callback)
+{
+	if (nticks >= MAX_TICKS)
+		elog(FATAL, "too many callbacks of the launcher");
+	ticks[nticks++] = callback;
+}
+
+/* Returns for how long none is due. */
+static long
+step_ticks(void)
+{
+	long least = LONG_MAX;
+
+	for (int i = 0; i < nticks; i++)
+	{
+		long next = ticks[i]();
+
+		least = Min(least, next);
+	}
+	return least;
+}
+
 /* False when told to stop. */
 static bool
 wait_after_crash(void)
@@ -295,13 +323,15 @@ wait_after_crash(void)
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 													plinth_worker_registry->start_at);
+		long next;
 
 		if (left <= 0)
 			return true;
 		plinth_worker_report(
 			"waiting", psprintf("The server crashed (%d in a row); workers start in a moment.",
 								plinth_worker_registry->crashes));
-		if (!plinth_worker_wait(left))
+		next = step_ticks();
+		if (!plinth_worker_wait(Min(left, next)))
 			return false;
 	}
 }
@@ -327,6 +357,7 @@ launch(void *arg)
 		TimestampTz now = GetCurrentTimestamp();
 		bool asked = take_requests();
 		long next;
+		long tick;
 
 		if (recovery && (!RecoveryInProgress() || now >= next_probe))
 		{
@@ -340,6 +371,8 @@ launch(void *arg)
 			next_scan = TimestampTzPlusMilliseconds(now, SCAN_MS);
 		}
 		next = step_databases();
+		tick = step_ticks();
+		next = Min(next, tick);
 		next = Min(next, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_scan));
 		if (!plinth_worker_wait(recovery ? Min(next, 1000) : next))
 			return;

@@ -40,6 +40,15 @@ extern void plinth_worker_service_declare(const PlinthService *service);
  */
 typedef bool (*PlinthWorkerAbsent)(void);
 extern void plinth_worker_on_absent(PlinthWorkerAbsent callback);
+
+/*
+ * Called again and again in the launcher, of which the server has one, on a
+ * standby too, in no transaction and connected to no database; returns after
+ * how many ms it is to be called again.  Must be brief, and not ERROR.  Only
+ * from _PG_init.
+ */
+typedef long (*PlinthWorkerTick)(void);
+extern void plinth_worker_on_tick(PlinthWorkerTick callback);
 extern void plinth_worker_init(void);
 
 /*
