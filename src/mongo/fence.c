@@ -20,7 +20,8 @@ append_fence(bson_t *bson, const char *collection, const PlinthMongoFence *fence
 		   BSON_APPEND_INT64(bson, "timeline", (int64) fence->timeline) &&
 		   BSON_APPEND_INT64(bson, "slotGeneration", (int64) fence->slot_generation) &&
 		   BSON_APPEND_INT64(bson, "lsn", (int64) fence->lsn) &&
-		   BSON_APPEND_INT64(bson, "epoch", (int64) fence->epoch);
+		   BSON_APPEND_INT64(bson, "epoch", (int64) fence->epoch) &&
+		   (fence->hold_ms == 0 || BSON_APPEND_INT64(bson, "holdMs", (int64) fence->hold_ms));
 }
 
 static void
@@ -47,6 +48,8 @@ take_fence(const bson_t *document, PlinthMongoFence *fence)
 			fence->lsn = (uint64) value;
 		else if (strcmp(key, "epoch") == 0)
 			fence->epoch = (uint64) value;
+		else if (strcmp(key, "holdMs") == 0)
+			fence->hold_ms = (uint32) value;
 	}
 }
 

@@ -160,6 +160,7 @@ typedef struct PlinthMongoFence
 	uint64 slot_generation;
 	uint64 lsn;
 	uint64 epoch;
+	uint32 hold_ms; /* how long its writer relies on it before it moves it again; 0: not known */
 } PlinthMongoFence;
 
 /* found is false when there is none. */

@@ -81,6 +81,12 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 		lane->acked += batch->nops;
 		mapping->fence_due = true;
 		plinth_sync_report_success(lane, mapping);
+		if (!mapping->verified_fence)
+		{
+			/* Settling a conflict lost the fence, and with it what was acknowledged. */
+			*unknown = true;
+			status = PLINTH_MONGO_OTHER;
+		}
 	}
 	else
 	{
@@ -303,6 +309,11 @@ write_owed(PlinthLane *lane, PlinthLaneMapping *mapping, OwedBatch *owed)
 	bool unknown;
 	bool clean;
 
+	if (!plinth_sync_fence_hold(lane, mapping))
+	{
+		return_all(mapping, owed, false);
+		return false;
+	}
 	if (mapping->dirty.nowed > 0 && !mapping->stored_any && mapping->tasks == NIL)
 		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
 	if (!plinth_sync_apply(lane, mapping, owed->batch, &unknown))
@@ -441,6 +452,7 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 	 */
 	if (plinth_sync_lane_run(lane, mapping, take_stored, &stored) && stored.nkeys > 0 &&
 		plinth_sync_lane_run(lane, mapping, read_stored, &stored) &&
+		plinth_sync_fence_hold(lane, mapping) &&
 		plinth_sync_apply(lane, mapping, stored.batch, &unknown))
 	{
 		MemoryContextSwitchTo(work);

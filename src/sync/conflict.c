@@ -98,6 +98,13 @@ is_acknowledged(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op)
 	PlinthMongoError error;
 
 	memset(&op->error, 0, sizeof(op->error));
+	if (!plinth_sync_fence_hold(lane, mapping))
+	{
+		op->error.status = PLINTH_MONGO_OTHER;
+		strlcpy(op->error.message, "the collection may be another's by now",
+				sizeof(op->error.message));
+		return false;
+	}
 	return plinth_mongo_write(lane->client, mapping->def->collection, op, 1, &error) ==
 			   PLINTH_MONGO_OK &&
 		   op->error.status == PLINTH_MONGO_OK;

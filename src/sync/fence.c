@@ -15,6 +15,12 @@
  *	 - another's, or of a higher epoch: somebody else took the collection.
  *
  * All but the first block the mapping until somebody decides.
+ *
+ * A writer relies on a fence that it moved for one and a half checkpoint
+ * intervals, and moves it again before it writes anything later than that.  How
+ * long that is stands in the fence; who takes the collection over waits for
+ * longer before it reads or writes anything there.  So what the writer before
+ * it had begun to write has landed by then, and is put right with the rest.
  */
 #include "postgres.h"
 
@@ -65,6 +71,31 @@ our_fence(PlinthLaneMapping *mapping, PlinthMongoFence *fence)
 	fence->slot_generation = status.slot_generation;
 	fence->lsn = GetFlushRecPtr(NULL);
 	fence->epoch = mapping->def->fence_epoch;
+	fence->hold_ms = plinth_setting_sync_checkpoint_interval * 3 / 2;
+}
+
+/* Moves the fence from where it was to next; false when the server failed. */
+static bool
+move_fence(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthMongoFence *from,
+		   const PlinthMongoFence *next, bool *moved)
+{
+	PlinthMongoError error = {0};
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	*moved = false;
+	if (plinth_mongo_fence_move(lane->client, mapping->def->collection, from, next, moved,
+								&error) != PLINTH_MONGO_OK)
+	{
+		plinth_sync_report_outage(lane, &error);
+		return false;
+	}
+	if (*moved)
+	{
+		mapping->fence = *next;
+		mapping->fenced_at = now;
+	}
+	return true;
 }
 
 static bool
@@ -168,13 +199,27 @@ look_at_collection(PlinthLane *lane, PlinthLaneMapping *mapping, bool *sweep)
 	return true;
 }
 
+/* Whoever had the fence has written all that it began: the collection is ours to read and write. */
+static void
+end_quiet(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	PlinthMongoFence next;
+	bool moved;
+
+	mapping->taken = false;
+	our_fence(mapping, &next);
+	next.epoch = Max(next.epoch, mapping->fence.epoch);
+	if (move_fence(lane, mapping, &mapping->fence, &next, &moved) && moved)
+		mapping->verified_fence =
+			plinth_sync_lane_run(lane, mapping, do_prepared, &mapping->taken_sweep);
+}
+
 /* The first look at a collection, or the first after somebody decided to adopt it or send all again. */
-static bool
+static void
 take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoFence *fence)
 {
-	PlinthMongoError error = {0};
 	PlinthMongoFence ours;
-	bool moved = false;
+	bool moved;
 	bool sweep = false;
 
 	our_fence(mapping, &ours);
@@ -184,47 +229,56 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 		const char *reason = verdict(mapping, found, fence, &hint);
 
 		block(lane, mapping, reason, hint);
-		return false;
+		return;
 	}
 	if (!mapping->def->adopting && !mapping->def->prepared &&
 		!look_at_collection(lane, mapping, &sweep))
-		return false;
+		return;
 	if (found)
 		ours.epoch = Max(ours.epoch, fence->epoch + 1);
-	if (plinth_mongo_fence_move(lane->client, mapping->def->collection, found ? fence : NULL, &ours,
-								&moved, &error) != PLINTH_MONGO_OK)
+	if (!move_fence(lane, mapping, found ? fence : NULL, &ours, &moved) || !moved)
+		return; /* somebody was quicker; look again */
+	mapping->taken_sweep = sweep;
+	if (found && (mapping->def->adopting || !same_database(fence, &ours) ||
+				  fence->timeline != ours.timeline))
 	{
-		plinth_sync_report_outage(lane, &error);
-		return false;
+		mapping->taken = true;
+		mapping->quiet_until = TimestampTzPlusMilliseconds(
+			GetCurrentTimestamp(), (int64) Max(fence->hold_ms, ours.hold_ms) * 4 / 3);
+		return;
 	}
-	if (!moved)
-		return false; /* somebody was quicker; look again */
-	mapping->fence = ours;
 	mapping->verified_fence = plinth_sync_lane_run(lane, mapping, do_prepared, &sweep);
-	return mapping->verified_fence;
 }
 
 bool
 plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
-	MemoryContext work = AllocSetContextCreate(lane->context, "plinth fence", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(work);
+	MemoryContext work;
+	MemoryContext old;
 	PlinthMongoFence fence;
 	PlinthMongoError error = {0};
+	bool taking = !mapping->def->prepared || mapping->def->adopting || mapping->def->resyncing;
 	const char *reason;
 	const char *hint;
 	bool found = false;
 
-	if (plinth_mongo_fence_read(lane->client, mapping->def->collection, &fence, &found, &error) !=
-		PLINTH_MONGO_OK)
+	if (taking && mapping->taken && mapping->quiet_until > GetCurrentTimestamp())
+		return false;
+	work = AllocSetContextCreate(lane->context, "plinth fence", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(work);
+	if (taking && mapping->taken)
+		end_quiet(lane, mapping);
+	else if (plinth_mongo_fence_read(lane->client, mapping->def->collection, &fence, &found,
+									 &error) != PLINTH_MONGO_OK)
 		plinth_sync_report_outage(lane, &error);
-	else if (!mapping->def->prepared || mapping->def->adopting || mapping->def->resyncing)
+	else if (taking)
 		take_over(lane, mapping, found, &fence);
 	else if ((reason = verdict(mapping, found, &fence, &hint)) != NULL)
 		block(lane, mapping, reason, hint);
 	else
 	{
 		mapping->fence = fence;
+		INSTR_TIME_SET_ZERO(mapping->fenced_at);
 		mapping->verified_fence = true;
 	}
 	MemoryContextSwitchTo(old);
@@ -241,6 +295,35 @@ doubt(PlinthLaneMapping *mapping)
 	plinth_sync_task_drop(mapping);
 	plinth_sync_dirty_unfenced(&mapping->dirty);
 	plinth_sync_task_rewind(mapping);
+}
+
+/* The fence is where nobody of ours left it: where that blocks, keys must not keep the WAL. */
+static void
+lose_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	doubt(mapping);
+	(void) plinth_sync_check_fence(lane, mapping);
+}
+
+bool
+plinth_sync_fence_hold(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	PlinthMongoFence next;
+	instr_time age;
+	bool moved;
+
+	INSTR_TIME_SET_CURRENT(age);
+	INSTR_TIME_SUBTRACT(age, mapping->fenced_at);
+	if (!INSTR_TIME_IS_ZERO(mapping->fenced_at) &&
+		INSTR_TIME_GET_MILLISEC(age) < mapping->fence.hold_ms)
+		return true;
+	our_fence(mapping, &next);
+	next.epoch = mapping->fence.epoch;
+	if (!move_fence(lane, mapping, &mapping->fence, &next, &moved))
+		return false;
+	if (!moved)
+		lose_fence(lane, mapping);
+	return moved;
 }
 
 static void
@@ -364,30 +447,18 @@ plinth_sync_checkpoint(PlinthLane *lane)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
 		PlinthMongoFence next;
-		PlinthMongoError error = {0};
-		bool moved = false;
+		bool moved;
 
 		if (!mapping->fence_due || !mapping->verified_fence || !ok)
 			continue;
 		our_fence(mapping, &next);
 		next.epoch = mapping->fence.epoch;
-		if (plinth_mongo_fence_move(lane->client, mapping->def->collection, &mapping->fence, &next,
-									&moved, &error) != PLINTH_MONGO_OK)
-		{
-			plinth_sync_report_outage(lane, &error);
+		if (!move_fence(lane, mapping, &mapping->fence, &next, &moved))
 			ok = false;
-		}
 		else if (moved)
-		{
-			mapping->fence = next;
 			fenced = lappend(fenced, mapping);
-		}
 		else
-		{
-			/* Where it is blocked now, its keys must not keep the WAL. */
-			doubt(mapping);
-			plinth_sync_check_fence(lane, mapping);
-		}
+			lose_fence(lane, mapping);
 	}
 	if (fenced != NIL)
 	{

@@ -14,15 +14,23 @@
 
 #include "sync/sync_int.h"
 
-static void
+/* How many rows it touched. */
+static uint64
 run(PlinthPlan *plan, Datum *values, const char *nulls)
 {
+	uint64 n;
+
 	SPI_connect();
 	plinth_base_spi_execute(plan, values, nulls, false, 0);
+	n = SPI_processed;
 	SPI_finish();
+	return n;
 }
 
-/* Nothing more is written for this mapping until somebody acts. */
+/*
+ * Nothing more is written for this mapping until somebody acts; unless somebody
+ * has just done so, which the lane has not seen yet.
+ */
 void
 plinth_sync_store_block(PlinthLaneMapping *mapping, const char *reason, const char *hint)
 {
@@ -30,15 +38,20 @@ plinth_sync_store_block(PlinthLaneMapping *mapping, const char *reason, const ch
 		"INSERT INTO plinth.sync_states AS s (mapping_id, blocked, blocked_hint, blocked_at)"
 		" VALUES ($1, $2, $3, now()) ON CONFLICT (mapping_id) DO UPDATE"
 		" SET blocked = excluded.blocked, blocked_hint = excluded.blocked_hint,"
-		"     blocked_at = excluded.blocked_at",
-		3,
-		{INT8OID, TEXTOID, TEXTOID},
+		"     blocked_at = excluded.blocked_at"
+		" WHERE (s.fence_epoch, s.adopting, s.resyncing) = ($4, $5, $6)",
+		6,
+		{INT8OID, TEXTOID, TEXTOID, INT8OID, BOOLOID, BOOLOID},
 		NULL};
-	Datum values[3] = {Int64GetDatum(mapping->id), CStringGetTextDatum(reason),
-					   CStringGetTextDatum(hint)};
+	Datum values[6] = {Int64GetDatum(mapping->id),
+					   CStringGetTextDatum(reason),
+					   CStringGetTextDatum(hint),
+					   Int64GetDatum(mapping->def->fence_epoch),
+					   BoolGetDatum(mapping->def->adopting),
+					   BoolGetDatum(mapping->def->resyncing)};
 
-	run(&plan, values, NULL);
-	mapping->def->blocked = MemoryContextStrdup(mapping->def->context, reason);
+	if (run(&plan, values, NULL) > 0)
+		mapping->def->blocked = MemoryContextStrdup(mapping->def->context, reason);
 }
 
 /* The collection was looked at and the fence stands. */

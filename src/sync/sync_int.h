@@ -16,6 +16,7 @@
 #include "lib/stringinfo.h"
 #include "mongo/mongo.h"
 #include "nodes/pg_list.h"
+#include "portability/instr_time.h"
 #include "storage/condition_variable.h"
 #include "storage/dsm.h"
 #include "utils/hsearch.h"
@@ -365,8 +366,12 @@ typedef struct PlinthLaneMapping
 	bool dead;              /* rows are in sync_dead_letters */
 	bool verified_fence;    /* since the last connect */
 	PlinthMongoFence fence; /* as MongoDB last told or acknowledged */
-	bool fence_due;         /* something was acknowledged since */
-	TimestampTz retry_at;   /* this mapping alone waits until then */
+	instr_time fenced_at;   /* when we began to move it there; zero: not since the last connect */
+	bool taken;             /* the fence is ours, and whoever had it is waited for */
+	bool taken_sweep;       /* then: what is not ours is to go */
+	TimestampTz quiet_until;
+	bool fence_due;       /* something was acknowledged since */
+	TimestampTz retry_at; /* this mapping alone waits until then */
 	int failures;
 	bool shape_stale;
 	XLogRecPtr sweep_lsn; /* of the first mark to sweep that is not a task yet, or 0 */
@@ -482,6 +487,11 @@ extern bool plinth_sync_connect(PlinthLane *lane);
 extern void plinth_sync_disconnect(PlinthLane *lane);
 /* True when the mapping's collection is ours to write. */
 extern bool plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping);
+/*
+ * Before every write: false when the collection may have become another's, or
+ * the server failed.  Asks the server only where the fence was not moved lately.
+ */
+extern bool plinth_sync_fence_hold(PlinthLane *lane, PlinthLaneMapping *mapping);
 /* Moves the fences, then writes down what they cover; false when the server failed. */
 extern bool plinth_sync_checkpoint(PlinthLane *lane);
 

@@ -310,6 +310,8 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 	bool unknown;
 	bool clean;
 
+	if (!plinth_sync_fence_hold(lane, mapping))
+		return false;
 	/* Keys that are owed go first, and the page after would be read for nothing. */
 	if (!batch->exhausted && page->last != NULL && mapping->dirty.nowed == 0 &&
 		!mapping->stored_any)
@@ -428,6 +430,8 @@ remove_strangers(PlinthLane *lane, PlinthLaneMapping *mapping, Sweep *sweep)
 	}
 	if (n == 0)
 		return true;
+	if (!plinth_sync_fence_hold(lane, mapping))
+		return false;
 	if (plinth_mongo_write(lane->client, mapping->def->collection, ops, n, &error) !=
 		PLINTH_MONGO_OK)
 	{
