@@ -36,23 +36,13 @@
 #include "utils/snapmgr.h"
 
 #include "decode/decode.h"
-#include "sync/sync_int.h"
+#include "sync/collect_int.h"
 #include "worker/worker.h"
-
-/* A mapping, as much of it as decoding needs. */
-typedef struct Target
-{
-	int64 mapping;
-	Oid relation;
-	int lane;
-	int nkeys;                                /* 0: the key is not known, sweep at any change */
-	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS]; /* in the mapping's own table */
-} Target;
 
 /* A target as seen from one table: the mapping's own, or a partition. */
 typedef struct TableTarget
 {
-	const Target *target;
+	const PlinthCollectTarget *target;
 	bool covered; /* an old tuple is missing only where the key stayed what it was */
 	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS];
 	FmgrInfo output[PLINTH_SYNC_MAX_KEYS];
@@ -133,66 +123,13 @@ collect_start(void)
 }
 
 static void
-add_target(HeapTuple tuple, TupleDesc desc)
-{
-	Target *target = palloc0(sizeof(Target));
-	bool isnull;
-	Datum attnums;
-
-	target->mapping = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-	target->lane =
-		plinth_sync_lane_of(db, SPI_getvalue(tuple, desc, 3),
-							DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull)), true);
-	if (target->lane < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("more than %d pairs of server and owner are synced from one database",
-						PLINTH_SYNC_MAX_LANES)));
-	lane_used[target->lane] = true;
-	attnums = SPI_getbinval(tuple, desc, 5, &isnull);
-	if (!isnull)
-	{
-		ArrayType *array = DatumGetArrayTypeP(attnums);
-
-		target->nkeys = ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0;
-		if (target->nkeys > PLINTH_SYNC_MAX_KEYS)
-			target->nkeys = 0;
-		memcpy(target->attnums, ARR_DATA_PTR(array), target->nkeys * sizeof(int16));
-	}
-	targets = lappend(targets, target);
-}
-
-static void
 collect_reload(void)
 {
-	static PlinthPlan plan = {
-		"SELECT m.id, m.relation::oid, m.server_name::text, m.owner::oid,"
-		"       coalesce(s.key_attnums, ARRAY(SELECT a.attnum"
-		"                  FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
-		"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation"
-		"                   AND a.attname = k.name AND NOT a.attisdropped"
-		"                 ORDER BY k.place)::int2[])"
-		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
-		" ORDER BY m.id",
-		0,
-		{0},
-		NULL};
-	MemoryContext old;
-
 	MemoryContextReset(targets_context);
 	MemoryContextReset(tables_context);
-	targets = NIL;
 	tables = NULL;
 	memset(lane_used, 0, sizeof(lane_used));
-
-	SPI_connect();
-	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(targets_context);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		add_target(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-	MemoryContextSwitchTo(old);
-	SPI_finish();
+	targets = plinth_sync_targets_load(db, targets_context, lane_used);
 }
 
 static bool
@@ -250,7 +187,7 @@ is_covered(const TableTarget *seen, Relation relation)
 static bool
 resolve_target(TableTarget *seen, Relation relation, Oid relid)
 {
-	const Target *target = seen->target;
+	const PlinthCollectTarget *target = seen->target;
 
 	for (int i = 0; i < target->nkeys; i++)
 	{
@@ -315,7 +252,7 @@ table_entry(Relation relation, Oid relid)
 	old = CurrentMemoryContext;
 	foreach (lc, targets)
 	{
-		Target *target = lfirst(lc);
+		PlinthCollectTarget *target = lfirst(lc);
 		TableTarget *seen;
 
 		if (target->relation != relid && !list_member_oid(ancestors, target->relation))
@@ -344,7 +281,8 @@ collect_wants(Relation relation, Oid relid)
 }
 
 static void
-push_mark(TransactionId xid, const Target *target, uint8 kind, const char *key, uint32 keylen)
+push_mark(TransactionId xid, const PlinthCollectTarget *target, uint8 kind, const char *key,
+		  uint32 keylen)
 {
 	TransactionEntry *entry;
 	bool found;
@@ -556,6 +494,8 @@ collect_durable(void)
 {
 	XLogRecPtr least = last_decoded;
 
+	if (plinth_sync_targets_pending())
+		return InvalidXLogRecPtr;
 	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
 	{
 		XLogRecPtr durable;

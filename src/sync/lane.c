@@ -447,14 +447,16 @@ int
 plinth_sync_lane_wanted(void)
 {
 	PlinthSyncDatabase *db = plinth_sync_database(MyDatabaseId, true);
+	uint64 generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	bool used[PLINTH_SYNC_MAX_LANES] = {0};
 	int wanted = 0;
 
 	if (!plinth_worker_is_adopted())
 		return 0;
 	SPI_connect();
-	if (SPI_execute("SELECT DISTINCT server_name::text, owner::oid FROM plinth.sync_mappings", true,
-					0) != SPI_OK_SELECT)
+	/* Under a snapshot that is younger than the generation. */
+	if (SPI_execute("SELECT DISTINCT server_name::text, owner::oid FROM plinth.sync_mappings",
+					false, 0) != SPI_OK_SELECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not read sync mappings")));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -470,7 +472,9 @@ plinth_sync_lane_wanted(void)
 		wanted = Max(wanted, lane + 1);
 	}
 	SPI_finish();
-	plinth_sync_lanes_free(db, used);
+	/* What the decoder knows and we do not yet keeps its lane; we are asked again. */
+	if (generation == plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
+		plinth_sync_lanes_free(db, used);
 	/* A lane that has nothing to do any more idles: to stop it would stop the others. */
 	for (int i = wanted; wanted > 0 && i < PLINTH_SYNC_MAX_LANES; i++)
 	{

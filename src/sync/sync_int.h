@@ -3,7 +3,7 @@
  *		What the files of room sync share; private to the room.
  *
  * Who does what:
- *	 decoder process	collect.c (changed keys by transaction), spool.c, channel.c
+ *	 decoder process	collect.c (changed keys by transaction), targets.c, spool.c, channel.c
  *	 lane process		lane.c (the loop), mapping.c, dirty.c, store.c, read.c,
  *						apply.c, conflict.c, fence.c, tasks.c
  *	 any backend		api*.c, wait.c, stat.c, verify.c

@@ -1,0 +1,153 @@
+/*
+ * targets.c
+ *		Which mappings the decoder gathers keys for, and for which lanes.
+ *
+ * A mapping for which there is no lane is blocked, and what changes in its
+ * table is passed over: whatever ends a block sends everything again.  Until
+ * the block is durable the slot does not move.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "sync/collect_int.h"
+#include "worker/worker.h"
+
+#define BLOCK_AGAIN_MS 1000
+
+static bool block_pending = false;
+static TimestampTz block_tried_at = 0;
+
+/* False when there is no lane for it. */
+static bool
+add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targets)
+{
+	PlinthCollectTarget *target = palloc0(sizeof(PlinthCollectTarget));
+	char *server = SPI_getvalue(tuple, desc, 3);
+	Oid owner;
+	bool isnull;
+	Datum attnums;
+
+	target->mapping = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+	owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
+	target->lane = plinth_sync_lane_of(db, server, owner, false);
+	if (target->lane < 0)
+	{
+		target->lane = plinth_sync_lane_of(db, server, owner, true);
+		/* It may be dropped already, and then the coordinator frees the lane. */
+		plinth_worker_wake(MyDatabaseId, "coordinator", -1);
+	}
+	if (target->lane < 0)
+		return false;
+	attnums = SPI_getbinval(tuple, desc, 5, &isnull);
+	if (!isnull)
+	{
+		ArrayType *array = DatumGetArrayTypeP(attnums);
+
+		target->nkeys = ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0;
+		if (target->nkeys > PLINTH_SYNC_MAX_KEYS)
+			target->nkeys = 0;
+		memcpy(target->attnums, ARR_DATA_PTR(array), target->nkeys * sizeof(int16));
+	}
+	*targets = lappend(*targets, target);
+	return true;
+}
+
+/*
+ * Blocks those for which there is no lane.  Rows that somebody holds are left
+ * for later: decoding must not wait for a client.
+ */
+static void
+block_laneless(Datum *mappings, int n)
+{
+	static PlinthPlan block = {
+		"UPDATE plinth.sync_states AS s SET blocked = $2, blocked_hint = $3, blocked_at = now()"
+		"  FROM (SELECT mapping_id FROM plinth.sync_states"
+		"         WHERE mapping_id = ANY ($1) AND blocked IS NULL FOR UPDATE SKIP LOCKED) AS u"
+		" WHERE s.mapping_id = u.mapping_id",
+		3,
+		{INT8ARRAYOID, TEXTOID, TEXTOID},
+		NULL};
+	static PlinthPlan left = {"SELECT FROM plinth.sync_states"
+							  " WHERE mapping_id = ANY ($1) AND blocked IS NULL LIMIT 1",
+							  1,
+							  {INT8ARRAYOID},
+							  NULL};
+	Datum values[3];
+
+	block_pending = false;
+	if (n == 0)
+		return;
+	values[0] = PointerGetDatum(construct_array(mappings, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	values[1] = CStringGetTextDatum(
+		psprintf("more than %d pairs of server and owner are synced from this database",
+				 PLINTH_SYNC_MAX_LANES));
+	values[2] = CStringGetTextDatum("Drop mappings by plinth.sync_drop() until fewer are left, "
+									"then send this one by plinth.sync_resync(name).");
+	plinth_base_spi_execute(&block, values, NULL, false, SPI_OK_UPDATE);
+	if (SPI_processed > 0)
+		plinth_base_generation_touch(PLINTH_GEN_SYNC);
+	plinth_base_spi_execute(&left, values, NULL, false, SPI_OK_SELECT);
+	block_pending = SPI_processed > 0;
+	block_tried_at = GetCurrentTimestamp();
+}
+
+List *
+plinth_sync_targets_load(PlinthSyncDatabase *db, MemoryContext context, bool *lane_used)
+{
+	static PlinthPlan plan = {
+		"SELECT m.id, m.relation::oid, m.server_name::text, m.owner::oid,"
+		"       coalesce(s.key_attnums, ARRAY(SELECT a.attnum"
+		"                  FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
+		"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation"
+		"                   AND a.attname = k.name AND NOT a.attisdropped"
+		"                 ORDER BY k.place)::int2[])"
+		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
+		" ORDER BY m.id",
+		0,
+		{0},
+		NULL};
+	SPITupleTable *table;
+	List *targets = NIL;
+	ListCell *lc;
+	Datum *laneless;
+	int nlaneless = 0;
+	MemoryContext old;
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
+	table = SPI_tuptable;
+	laneless = palloc(sizeof(Datum) * Max(table->numvals, 1));
+	old = MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < table->numvals; i++)
+	{
+		bool isnull;
+
+		if (!add_target(db, table->vals[i], table->tupdesc, &targets))
+			laneless[nlaneless++] = Int64GetDatum(
+				DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull)));
+	}
+	MemoryContextSwitchTo(old);
+	block_laneless(laneless, nlaneless);
+	SPI_finish();
+	foreach (lc, targets)
+		lane_used[((PlinthCollectTarget *) lfirst(lc))->lane] = true;
+	return targets;
+}
+
+bool
+plinth_sync_targets_pending(void)
+{
+	if (block_pending &&
+		TimestampDifferenceExceeds(block_tried_at, GetCurrentTimestamp(), BLOCK_AGAIN_MS))
+	{
+		block_tried_at = GetCurrentTimestamp();
+		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+	}
+	return block_pending;
+}
