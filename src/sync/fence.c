@@ -33,6 +33,9 @@
 
 #include "sync/sync_int.h"
 
+/* What a write needs at least to land in a MongoDB that is well. */
+#define LANDING_MS 1000
+
 typedef struct BlockWrite
 {
 	const char *reason;
@@ -242,9 +245,11 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 	if (found && (mapping->def->adopting || !same_database(fence, &ours) ||
 				  fence->timeline != ours.timeline))
 	{
+		int64 hold_ms = Max(fence->hold_ms, ours.hold_ms);
+
 		mapping->taken = true;
-		mapping->quiet_until = TimestampTzPlusMilliseconds(
-			GetCurrentTimestamp(), (int64) Max(fence->hold_ms, ours.hold_ms) * 4 / 3);
+		mapping->quiet_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														   hold_ms + Max(hold_ms / 3, LANDING_MS));
 		return;
 	}
 	mapping->verified_fence = plinth_sync_lane_run(lane, mapping, do_prepared, &sweep);

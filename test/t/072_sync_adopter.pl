@@ -32,7 +32,7 @@ sub equal
 sub synced
 {
 	my ($db, $name) = @_;
-	return is($node->safe_psql($db, "SELECT plinth.sync_wait('60s')"), 't', $name);
+	return is($node->safe_psql($db, "SELECT plinth.sync_wait('180s')"), 't', $name);
 }
 
 sub blocked
@@ -71,6 +71,7 @@ blocked('postgres', 'the original notices before it writes');
 equal('restored', 'it has written nothing');
 
 # ---- busy ----
+set_interval(3);
 $node->safe_psql('postgres', "SELECT plinth.sync_adopt('docs')");
 synced('postgres', 'adopted back');
 equal('postgres', 'and both sides are equal');
@@ -81,7 +82,7 @@ my $busy = $node->background_psql('postgres');
 $busy->query_until(qr/started/, q{
 \echo started
 DO $$ DECLARE begun timestamptz := clock_timestamp(); i int := 0; BEGIN
-	WHILE clock_timestamp() < begun + interval '2 minutes'
+	WHILE clock_timestamp() < begun + interval '10 minutes'
 		  AND NOT EXISTS (SELECT FROM plinth.sync_states WHERE blocked IS NOT NULL) LOOP
 		i := i + 1;
 		UPDATE notes SET body = 'busy ' || i WHERE id = 1 + i % 100;
@@ -95,6 +96,7 @@ synced('restored', 'taken over from a writer that writes all the time');
 blocked('postgres', 'which notices');
 equal('restored', 'and both sides are equal');
 $busy->quit;
+set_interval(0.2);
 
 # ---- how long the successor waits ----
 set_interval($interval);

@@ -16,7 +16,7 @@ sub equal
 {
 	my ($table, $name) = @_;
 	return PlinthTest::equal_ok($node, 'postgres',
-		"SELECT json_build_object('_id', id, 'body', body) FROM $table", $mongo, 'forum', $table, $name, 60);
+		"SELECT json_build_object('_id', id, 'body', body) FROM $table", $mongo, 'forum', $table, $name);
 }
 
 sub stat_is
@@ -39,7 +39,7 @@ for my $i (2 .. 17)
 	sql("CREATE TABLE t$i AS TABLE t1; ALTER TABLE t$i ADD PRIMARY KEY (id)");
 }
 sql("SELECT plinth.sync_table('t$_', 's$_')") for 2 .. 16;
-is(sql("SELECT plinth.sync_wait('90s')"), 't', 'as many as there are lanes');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'as many as there are lanes');
 equal("t$_", "t$_ is there") for 1, 16;
 # As a dump brings one more.
 sql(q{INSERT INTO plinth.sync_mappings (name, relation, owner, server_name, collection, key_columns)
@@ -61,7 +61,7 @@ equal("t$_", "t$_ goes on") for 1, 16;
 sql("SELECT plinth.sync_resync('t17')");
 stat_is('t17', qr/^blocked \| more than 16/, 'and stays so as long as there are too many');
 sql("SELECT plinth.sync_drop('t2'); SELECT plinth.sync_resync('t17')");
-is(sql("SELECT plinth.sync_wait('90s')"), 't', 'with one less it is delivered');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'with one less it is delivered');
 equal("t$_", "t$_ is there") for 1, 16, 17;
 sql("SELECT plinth.sync_drop('t$_'); DROP TABLE t$_") for 3 .. 17;
 $holder->quit;
