@@ -42,19 +42,21 @@ die() { echo "check.sh: $*" >&2; exit 1; }
 base=${PLINTH_BASE:-15}
 packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
 	"postgresql-$base" "postgresql-client-$base" "postgresql-server-dev-$base" "postgresql-$base-pgtap" libipc-run-perl
-	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2)
+	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2 python3-jwt python3-cryptography)
 if [ "$base" = 15 ]; then
 	packages+=(clang-14 clang-format-14 libclang-rt-14-dev maven openjdk-17-jdk-headless python3-pip python3-pymongo)
 else
 	packages+=(default-jre-headless)
 	export PG_CONFIG=/usr/lib/postgresql/$base/bin/pg_config
 fi
+command -v npm >/dev/null || packages+=(nodejs npm)
 say "packages"
 test/deps.sh "${packages[@]}" || die "cannot go on without them"
 
 say "test servers"
 build=$source_root/build
 test/servers/fetch.sh "$build/servers" || die "the test server could not be fetched"
+test/servers/fetch-npm.sh "$build/servers/npm" || die "what the tests need of npm could not be fetched"
 have_pgserver=
 if [ "$base" = 15 ] && test/servers/fetch-pgserver.sh "$build/pgserver"; then
 	have_pgserver=1
@@ -68,7 +70,7 @@ own_place "$work" || exit 1
 exec 8>"$build/.check.lock"
 flock -n 8 || die "another check of this tree is running"
 
-put "$build/servers" "$work/servers" --exclude=./.lock --exclude=./m2
+put "$build/servers" "$work/servers" --exclude=.lock --exclude=./m2
 [ -z "$have_pgserver" ] || [ -e "$work/pgserver/.done" ] || put "$build/pgserver" "$work/pgserver"
 export PLINTH_SERVERS=$work/servers PLINTH_PGSERVER=$work/pgserver
 export HOME=$work

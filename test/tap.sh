@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/env.sh
 test/servers/fetch.sh "$PLINTH_SERVERS"
+test/servers/fetch-npm.sh "$PLINTH_SERVERS/npm"
 
 options=() files=()
 for argument in "$@"; do

@@ -54,6 +54,7 @@ my %comparer;
 # node(name, option => value...): a started cluster that has plinth.
 #	conf       more lines for postgresql.conf (they win)
 #	extension  0: do not CREATE EXTENSION in database postgres
+#	root_key   1: with a root key, in root.key of the cluster's folder
 #	start      0: only initdb and configuration (implies extension => 0)
 #	fsync      'on' to keep PostgreSQL's durability (default 'off': a crash
 #	           of PostgreSQL loses nothing by it, one of the machine would)
@@ -99,6 +100,13 @@ log_statement = none
 log_min_messages = info
 log_line_prefix = '%m [%p] %q%a %b '
 CONF
+	if ($opts{root_key})
+	{
+		my $file = $node->basedir . '/root.key';
+		append_to_file($file, unpack('H*', join '', map { chr int rand 256 } 1 .. 32) . "\n") unless -e $file;
+		chmod 0600, $file;
+		$node->append_conf('postgresql.conf', "plinth.root_key_file = '$file'");
+	}
 	$node->append_conf('postgresql.conf', $opts{conf}) if defined $opts{conf};
 	return;
 }

@@ -1,0 +1,25 @@
+#!/bin/bash
+# fetch-npm.sh [DIR]: puts what the tests need of npm (npm/package.json) into
+# DIR, build/servers/npm by default.  Does nothing when it is there.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+dir=${1:-$here/../../build/servers/npm}
+want=$(cat "$here"/npm/* | sha256sum)
+is_done() { [ "$(cat "$dir/.done" 2>/dev/null)" = "$want" ]; }
+
+if is_done; then
+	exit 0
+fi
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+exec 9>"$dir/.lock"
+flock 9
+if is_done; then
+	exit 0
+fi
+command -v npm >/dev/null || { echo "fetch-npm.sh: npm is missing (apt-get install npm)" >&2; exit 1; }
+rm -rf "$dir/node_modules"
+cp "$here"/npm/*.json "$dir/"
+(cd "$dir" && npm_config_cache=$dir/.cache npm ci --ignore-scripts --no-audit --no-fund </dev/null >&2)
+rm -rf "$dir/.cache"
+echo "$want" >"$dir/.done"
