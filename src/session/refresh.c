@@ -17,8 +17,8 @@
  * that asked twice (two tabs, a lost answer): it gets the newest token again,
  * so that both end up with the same.  Later it was stolen, by the one who
  * brings it or by the one who came before: the session ends.  What counts is
- * when a request arrived, not when it got the row's lock: whoever waits for
- * another one's commit is never late by that.
+ * what had committed when a request arrived, not what it finds once it has the
+ * row's lock: whoever waits for another one's commit is never late by that.
  */
 #include "postgres.h"
 
@@ -59,6 +59,12 @@ static PlinthPlan trim_plan = {
 	.argtypes = {UUIDOID},
 };
 
+static PlinthPlan look_plan = {
+	.sql = "SELECT 1 FROM plinth.refresh_tokens WHERE id = $1 AND generation <= $2",
+	.nargs = 2,
+	.argtypes = {UUIDOID, INT4OID},
+};
+
 /* $2 is the generation that somebody brings, $3 the oldest time that is in grace. */
 static PlinthPlan lock_plan = {
 	.sql = "SELECT session_id, salt, generation, token_hash, coalesce("
@@ -89,7 +95,7 @@ typedef struct Family
 	uint8 salt[SECRET_BYTES];
 	uint32 generation;
 	uint8 hash[PLINTH_HASH_BYTES];
-	bool in_grace;
+	bool in_grace; /* who brings this token is early enough, if it was exchanged */
 } Family;
 
 PGDLLEXPORT Datum plinth_session_tokens_issue(PG_FUNCTION_ARGS);
@@ -208,10 +214,13 @@ lock_family(const RefreshToken *token, TimestampTz in_grace_since, Family *famil
 	Datum values[3] = {UUIDPGetDatum(&token->family), Int32GetDatum((int32) token->generation),
 					   TimestampTzGetDatum(in_grace_since)};
 	PlinthAsOwner owner;
+	bool overlaps;
 	bool found;
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
+	plinth_base_spi_execute(&look_plan, values, NULL, false, SPI_OK_SELECT);
+	overlaps = SPI_processed > 0;
 	plinth_base_spi_execute(&lock_plan, values, NULL, false, SPI_OK_SELECT);
 	found = SPI_processed == 1;
 	if (found)
@@ -220,7 +229,7 @@ lock_family(const RefreshToken *token, TimestampTz in_grace_since, Family *famil
 		memcpy(family->salt, VARDATA_ANY(DatumGetByteaPP(column(2))), SECRET_BYTES);
 		family->generation = DatumGetInt32(column(3));
 		memcpy(family->hash, VARDATA_ANY(DatumGetByteaPP(column(4))), PLINTH_HASH_BYTES);
-		family->in_grace = DatumGetBool(column(5));
+		family->in_grace = overlaps || DatumGetBool(column(5));
 	}
 	plinth_base_owner_end(&owner);
 	SPI_finish();
