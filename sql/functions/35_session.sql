@@ -22,8 +22,8 @@ CREATE OR REPLACE FUNCTION plinth.context_begin(token text) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_context_begin';
 COMMENT ON FUNCTION plinth.context_begin(text) IS
 'Begins a request context: for the rest of the transaction, the caller is the user of this session.
-token: as sign_in returned it. Returns the user''s id, and sets the role plinth.role_authenticated locally where the login role may take it. Outside a transaction block it warns, and holds to the end of the statement.
-Errors: PT401 for a token that session_verify would not accept, PT403 when another identity was fixed in this transaction, 0A000 inside a security-definer function.';
+token: as sign_in returned it, or an access token of this database (jwt_issue). Returns the user''s id, and sets the role plinth.role_authenticated locally where the login role may take it. Outside a transaction block it warns, and holds to the end of the statement.
+Errors: PT401 for a token that session_verify or jwt_verify would not accept, PT403 when another identity was fixed in this transaction, 0A000 inside a security-definer function.';
 
 CREATE OR REPLACE FUNCTION plinth.session_revoke(session_id uuid DEFAULT NULL) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_revoke';

@@ -19,6 +19,7 @@ session_preload_libraries = 'auto_explain'
 auto_explain.log_min_duration = 0
 auto_explain.log_verbose = on
 log_error_verbosity = verbose
+plinth.signing_key_directory = '$PostgreSQL::Test::Utils::tmp_check'
 log_parameter_max_length_on_error = -1
 CONF
 
@@ -31,7 +32,21 @@ my $hash = $node->safe_psql('postgres', "SELECT plinth.secret_hash('Secr3t')");
 $node->safe_psql('postgres', "SELECT status FROM plinth.sign_up('a\@test.test', 'Secr3t password')");
 my $token = $node->safe_psql('postgres', "SELECT token FROM plinth.sign_in('a\@test.test', 'Secr3t password')");
 my ($secret_part) = $token =~ /^pls_(.*)$/;
+append_to_file("$PostgreSQL::Test::Utils::tmp_check/hs.key", 'a Secr3t that signs, of some length');
+chmod 0600, "$PostgreSQL::Test::Utils::tmp_check/hs.key";
+$node->safe_psql('postgres', "SELECT plinth.signing_key_create('HS256', 'hs.key')");
+my ($access, $refresh) = split /\|/, $node->safe_psql('postgres', "SELECT access_token, refresh_token FROM plinth.tokens_issue('$token')");
 foreach my $sql (
+	"SELECT plinth.jwt_issue('$token')",
+	"SELECT plinth.jwt_verify('$access')",
+	"SELECT plinth.jwt_verify('${access}x')",
+	"SELECT plinth.jwt_user_key('$access'), 1 / 0",
+	"BEGIN; SELECT plinth.context_begin('$access'); COMMIT",
+	"SELECT * FROM plinth.session_refresh('$refresh')",
+	"SELECT * FROM plinth.session_refresh('$refresh'), plinth.tokens_issue('$token')",
+	"SELECT * FROM plinth.session_refresh('${refresh}x')",
+	"PREPARE p AS SELECT plinth.session_refresh('$refresh'); EXECUTE p",
+	"SET plinth.refresh_grace = 0; SELECT * FROM plinth.session_refresh('$refresh')",
 	"SELECT plinth.secret_verify('Secr3t', '$hash')",
 	"SELECT plinth.secret_verify('Secr3t', '\$argon2id\$v=19\$m=9999999,t=1,p=1\$')",
 	"SELECT plinth.secret_verify('Secr3t', 'x'), 1 / 0",
@@ -56,6 +71,7 @@ like($log, qr/division by zero/, 'errors are logged');
 like($log, qr/LOG: +00000: duration: [0-9.]+ ms$/m, 'durations are logged');
 unlike($log, qr/Secr3t/, 'no secret in the log');
 unlike($log, qr/\Q$secret_part\E/, 'no token in the log');
+unlike($log, qr/plr_|eyJ/, 'no refresh token and no JWT');
 
 # By the extended protocol: parameters.
 foreach my $mode (qw(extended prepared))
