@@ -3,15 +3,23 @@
 # PostgreSQL, makes a cluster for each suite (a folder of bench/ with a
 # bench.py) and prints what it measures.  Figures are ratios within one run.
 #
-# BENCH_ROWS, BENCH_ROUNDS and BENCH_SECONDS make it longer or shorter.
+# BENCH_SUITES names the suites where no argument does.  BENCH_ROWS,
+# BENCH_ROUNDS and BENCH_SECONDS make it longer or shorter.
 set -euo pipefail
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
 cd "$(dirname "$0")/.."
 umask 022
 
+suites=("$@")
+# shellcheck disable=SC2206
+[ $# -gt 0 ] || suites=(${BENCH_SUITES:-sync limits cache})
+wants() { [[ " ${suites[*]} " == *" $1 "* ]]; }
+
 test/deps.sh gcc make pkg-config libc6-dev libpq-dev postgresql-15 postgresql-client-15 postgresql-server-dev-15 \
-	libmongoc-dev libsodium-dev libssl-dev python3 python3-pymongo python3-psycopg2 \
-	$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless)
+	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2 \
+	$(! wants sync || echo python3-pymongo) \
+	$(! wants sync || [ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless) \
+	$(! wants limits && ! wants cache || echo redis-server redis-tools libhiredis-dev)
 PATH="$PATH:/usr/lib/postgresql/15/bin"
 . test/env.sh
 . test/place.sh
@@ -26,7 +34,7 @@ rm -f "$place.build.log"
 PG_CONFIG=$config
 PATH="$("$config" --bindir):$PATH"
 
-if [ -z "${MONGODB_URI:-}" ]; then
+if wants sync && [ -z "${MONGODB_URI:-}" ]; then
 	test/servers/fetch.sh build/servers
 	put build/servers "$place/servers" --exclude=./.lock --exclude=./m2
 	export PLINTH_SERVERS=$place/servers
@@ -40,24 +48,43 @@ stop() {
 }
 trap stop EXIT
 
-for suite in "${@:-sync}"; do
+# Whom a client's program is built with.
+libraries() {
+	case $1 in
+	sync) pkg-config --cflags --libs libmongoc-1.0 libpq ;;
+	*) pkg-config --cflags --libs hiredis libpq ;;
+	esac
+}
+
+for suite in "${suites[@]}"; do
+	echo "# $suite"
 	stop
-	as_tester initdb -D "$place/data" -A trust -U postgres --no-locale -E UTF8 >/dev/null
+	# TCP is for comparing with peers that are reached by it.
+	PGPASSWORD=$(openssl rand -hex 16)
+	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	export PGPASSWORD port
+	as_tester bash -c 'umask 077; printf "%s\n" "$PGPASSWORD" >"$1"' bash "$place/password"
+	as_tester initdb -D "$place/data" -U postgres --no-locale -E UTF8 \
+		--auth-local=trust --auth-host=scram-sha-256 --pwfile="$place/password" >/dev/null
 	as_tester "$place/src/test/servers/pg_conf.sh" "$place"
 	as_tester tee -a "$place/data/postgresql.conf" >/dev/null <<-CONF
 		fsync = on
 		shared_buffers = 256MB
 		max_wal_size = 4GB
 		unix_socket_permissions = 0700
+		listen_addresses = '127.0.0.1'
+		port = $port
 	CONF
 	as_tester pg_ctl -D "$place/data" -l "$place/postgresql.log" -w -t 60 start >/dev/null ||
 		{ tail -20 "$place/postgresql.log" >&2; exit 1; }
 	as_tester mkdir -p "$place/bin"
-	for source in "$place/src/bench/$suite"/*.c; do
+	sources=("$place/src/bench/$suite"/*.c)
+	[ "$suite" = sync ] || sources=("$place/src/bench/common"/*.c)
+	for source in "${sources[@]}"; do
 		# shellcheck disable=SC2046
 		as_tester gcc -O2 -Wall -Wextra -Werror -o "$place/bin/$(basename "$source" .c)" "$source" \
-			$(pkg-config --cflags --libs libmongoc-1.0 libpq) -lpthread
+			$(libraries "$suite") -lpthread
 	done
-	PGHOST=$place PGPORT=5432 PGUSER=postgres BENCH_BIN=$place/bin \
+	PGHOST=$place PGPORT=$port PGUSER=postgres BENCH_BIN=$place/bin \
 		as_tester "$PLINTH_PYTHON" "$place/src/bench/$suite/bench.py"
 done

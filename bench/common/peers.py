@@ -1,0 +1,123 @@
+"""What the benchmarks of requests share: load on PostgreSQL and on Redis, alternating rounds, and how they are printed."""
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+import psycopg2
+
+BIN = os.environ["BENCH_BIN"]
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", 10))
+SECONDS = float(os.environ.get("BENCH_SECONDS", 1))
+PG = "host=%s port=%s user=%s dbname=postgres" % (os.environ["PGHOST"], os.environ["PGPORT"], os.environ["PGUSER"])
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+def connect():
+    connection = psycopg2.connect(PG)
+    connection.autocommit = True
+    return connection
+
+
+def spread(values):
+    return "%.2f (%.2f-%.2f)" % (statistics.median(values), min(values), max(values))
+
+
+def pg(sql):
+    return ["pg", PG, sql]
+
+
+class Redis:
+    """A Redis of its own, in memory only, on a unix socket and a TCP port of the loopback."""
+
+    def __init__(self):
+        self.place = tempfile.mkdtemp(prefix="plinth-bench-redis-")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.socket = os.path.join(self.place, "redis.sock")
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket,
+             "--save", "", "--appendonly", "no", "--dir", self.place], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not os.path.exists(self.socket):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("redis-server did not start")
+            time.sleep(0.05)
+
+    def command(self, *words, text=None):
+        done = subprocess.run(["redis-cli", "-s", self.socket, *words], input=text, text=True, check=True,
+                              capture_output=True)
+        return done.stdout.strip()
+
+    def step(self, transport, *words):
+        return ["redis", "unix:" + self.socket if transport == "unix" else "tcp:%d" % self.port, *words]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.place)
+
+
+def load(clients, keys, *steps):
+    """Requests a second, and the percentiles of their times in microseconds."""
+    words = []
+    for step in steps:
+        words += (["+"] if words else []) + step
+    done = subprocess.run([os.path.join(BIN, "load"), str(clients), str(SECONDS), str(keys), *words], text=True,
+                          check=True, stdout=subprocess.PIPE)
+    return [float(word) for word in done.stdout.split()]
+
+
+def compare(title, contestants, against, clients, keys):
+    """Rounds in which all take turns; prints each one's rate, and its ratio to each of against within the rounds."""
+    rates = {name: [] for name in contestants}
+    times = {name: [] for name in contestants}
+    for turn in range(ROUNDS):
+        names = list(contestants)
+        for name in names[turn % len(names):] + names[:turn % len(names)]:
+            rate, _, p95, _ = load(clients, keys, *contestants[name])
+            rates[name].append(rate)
+            times[name].append(p95)
+    say()
+    say("%s: %d client%s, %d key%s" % (title, clients, "s" * (clients > 1), keys, "s" * (keys > 1)))
+    for name in contestants:
+        ratios = ["%s / %s" % (spread([a / b for a, b in zip(rates[name], rates[other])]), other)
+                  for other in against if other != name]
+        say("  %-28s %9.0f/s  p95 %6.0f us   %s" % (name, statistics.median(rates[name]),
+                                                   statistics.median(times[name]), "   ".join(ratios)))
+    return rates
+
+
+def inside(cursor, expression, calls=200000):
+    """Microseconds that one call takes inside the server, what a row costs by itself taken off; median of the rounds."""
+    costs = []
+    for _ in range(ROUNDS):
+        begin = time.monotonic()
+        cursor.execute("SELECT count(g) FROM generate_series(1, %d) g" % calls)
+        between = time.monotonic()
+        cursor.execute("SELECT count(%s) FROM generate_series(1, %d) g" % (expression, calls))
+        costs.append((time.monotonic() - between - (between - begin)) / calls * 1e6)
+    return costs
+
+
+def inside_at_once(expression, clients, calls=200000):
+    """As inside, by several at once: processor time a call, of as many processors as there are for them."""
+    processors = min(clients, os.cpu_count())
+    query = "SELECT count(%s) FROM generate_series(1, %d) g" % (expression, calls)
+    costs = []
+    for _ in range(ROUNDS):
+        begin = time.monotonic()
+        running = [subprocess.Popen(["psql", "-qXAt", "-d", "postgres", "-c", query], stdout=subprocess.DEVNULL)
+                   for _ in range(clients)]
+        if any([process.wait() for process in running]):
+            raise RuntimeError("a client failed")
+        costs.append((time.monotonic() - begin) * processors / (clients * calls) * 1e6)
+    return costs
