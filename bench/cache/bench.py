@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "common"))
 
 import peers  # noqa: E402
-from peers import Redis, compare, connect, inside, inside_at_once, pg, say, spread  # noqa: E402
+from peers import Redis, compare, connect, inside, pg, say, spread  # noqa: E402
 
 KEYS = 1000
 SIZE = 1024
@@ -94,12 +94,12 @@ def main():
     finally:
         redis.stop()
     say()
-    say("inside the server, us a hit of 1 kB, one client:         " +
-        spread(inside(cursor, "plinth.cache_get_text('bench', 'k7')")))
-    say("                            1,000 keys:                  " +
-        spread(inside(cursor, "plinth.cache_get_text('bench', 'k' || g % 1000)")))
-    say("   8 clients, one key, processor time with the row's own: " +
-        spread(inside_at_once("plinth.cache_get_text('bench', 'k7')", 8)))
+    hot = "plinth.cache_get_text('bench', 'k7')"
+    say("inside the server, processor time of a hit of 1 kB in us:")
+    say("  one client     " + spread(inside(hot)))
+    say("  8 on one key   " + spread(inside(hot, 8)))
+    say("  1,000 keys     " + spread(inside("plinth.cache_get_text('bench', 'k' || g % 1000)")) +
+        "  with making the key, " + spread(inside("'k' || g % 1000")))
 
 
 main()

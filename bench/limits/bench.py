@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "common"))
 
 import peers  # noqa: E402
-from peers import Redis, compare, connect, inside, inside_at_once, pg, say, spread  # noqa: E402
+from peers import Redis, compare, connect, inside, pg, say, spread  # noqa: E402
 
 # A generic cell rate algorithm: KEYS[1]; microseconds a unit, burst in units, cost.
 GCRA = """
@@ -61,11 +61,12 @@ def main():
     finally:
         redis.stop()
     say()
-    one = "plinth.rate_limit_check('bench', 'hot')"
-    say("inside the server, us a decision, one client:            " + spread(inside(cursor, one)))
-    say("                             10,000 keys:                " +
-        spread(inside(cursor, "plinth.rate_limit_check('bench', 'k' || g % 10000)")))
-    say("   8 clients, one key, processor time with the row's own: " + spread(inside_at_once(one, 8)))
+    hot = "plinth.rate_limit_check('bench', 'hot')"
+    say("inside the server, processor time of a decision in us (a key, an answer of five columns):")
+    say("  one client     " + spread(inside(hot)))
+    say("  8 on one key   " + spread(inside(hot, 8)))
+    say("  10,000 keys    " + spread(inside("plinth.rate_limit_check('bench', 'k' || g % 10000)")) +
+        "  with making the key, " + spread(inside("'k' || g % 10000")))
 
 
 main()
