@@ -114,8 +114,8 @@ Arguments, result and errors as of cache_set.';
 CREATE OR REPLACE FUNCTION plinth.cache_ticket(cache text) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_cache_ticket';
 COMMENT ON FUNCTION plinth.cache_ticket(text) IS
-'Returns a ticket for a value that is computed by later statements, for cache_set.
-A value whose ticket is older than an invalidation of its key or tags is not kept. 0, with which nothing is kept, under REPEATABLE READ and above and on a standby.
+'Returns a ticket for a value that later statements compute, or the one that calls it, for cache_set.
+A value whose ticket is older than an invalidation of its key or tags is not kept. 0, with which nothing is kept, under REPEATABLE READ and above, on a standby, and where an invalidation of the cache may have ended since a statement began that is still running, or a cursor was opened.
 Errors: 42704 for an unknown cache, 42501 without the right to use it.';
 
 CREATE OR REPLACE FUNCTION plinth.cache_touch(cache text, key text, ttl interval DEFAULT NULL) RETURNS boolean

@@ -235,6 +235,12 @@ publish(void *arg)
 	release_slots(number);
 	plinth_cache_slots_unlock();
 
+	/* What all of a cache had is void already; its memory is given back. */
+	for (PlinthCacheOp *op = p->last; op != NULL; op = op->below)
+	{
+		if (op->name->kind == PLINTH_CACHE_OP_CLEAR && op->name->all_users)
+			plinth_cache_store_delete_prefix(op->name->cache, NULL, "", 0);
+	}
 	for (PlinthCacheOp *op = p->last; op != NULL; op = op->below)
 	{
 		PlinthCacheKey key = key_of(op->name);

@@ -162,7 +162,7 @@ plinth_cache_set_bytea(PG_FUNCTION_ARGS)
 	return set_kind(fcinfo, PLINTH_CACHE_BYTEA);
 }
 
-/* To be taken in a statement before those that compute the value. */
+/* To be taken before the value is computed, by later statements or by this one. */
 Datum
 plinth_cache_ticket(PG_FUNCTION_ARGS)
 {
@@ -171,5 +171,5 @@ plinth_cache_ticket(PG_FUNCTION_ARGS)
 	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
 	if (RecoveryInProgress())
 		PG_RETURN_INT64(0);
-	PG_RETURN_INT64(plinth_cache_ticket_take(def.id, true));
+	PG_RETURN_INT64(plinth_cache_ticket_take(def.id, false));
 }
