@@ -5,7 +5,7 @@
  *
  * It looks whether the extension is there at its start, whenever the
  * database's epoch or a generation has moved (CREATE, ALTER, DROP EXTENSION,
- * changed mappings), when recovery has ended, and every 10 s.  Where it is,
+ * changed mappings or meters), when recovery has ended, and every 10 s.  Where it is,
  * each service is asked how many instances it wants.  Where it is not, the
  * services stop, what the extension left behind outside of the database is
  * removed, and the coordinator ends; the launcher starts another when the
@@ -38,6 +38,7 @@ typedef struct Seen
 	uint64 epoch;
 	uint64 extension_generation;
 	uint64 sync_generation;
+	uint64 limits_generation;
 	bool recovery;
 } Seen;
 
@@ -61,6 +62,7 @@ look(void)
 	seen.epoch = plinth_worker_database_epoch(MyDatabaseId);
 	seen.extension_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_EXTENSION);
 	seen.sync_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
+	seen.limits_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS);
 	seen.recovery = RecoveryInProgress();
 	return seen;
 }
