@@ -30,7 +30,7 @@ BEGIN
             coalesce((t.value ->> 'burst')::bigint, CASE WHEN t.value ->> 'limit_count' IS NULL THEN NEW.burst END)) THEN
             RAISE EXCEPTION 'rate limit policy "%" is out of bounds', NEW.name
                 USING ERRCODE = 'invalid_parameter_value',
-                DETAIL = coalesce(format('Tier "%s": ', t.tier), '') || 'limit and burst are from 1 to 1000000000, the period is from 0.1 s to 366 days, '
+                DETAIL = coalesce('Tier "' || t.tier || '": ', '') || 'Limit and burst are from 1 to 1000000000, the period is from 0.1 s to 366 days, '
                     'and so is the time in which the burst comes back. A fixed window has no burst.';
         END IF;
     END LOOP;
