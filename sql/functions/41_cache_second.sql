@@ -52,3 +52,104 @@ COMMENT ON VIEW plinth._cache_valid_overflow IS 'Entries of caches with overflow
 ALTER VIEW plinth._cache_valid_durable OWNER TO plinth_owner;
 ALTER VIEW plinth._cache_valid_overflow OWNER TO plinth_owner;
 REVOKE ALL ON plinth._cache_valid_durable, plinth._cache_valid_overflow FROM PUBLIC;
+
+-- Purging.  In one statement, so under one snapshot: entries that are invalid,
+-- expired, replaced by newer ones or too many, then the invalidations that every
+-- later snapshot sees; what is computed under older ones is invalid from now on.
+-- An entry that counts as an invalidation of others (one that was set) goes by
+-- the same rule.  While an invalid entry is too young, nothing goes.
+
+CREATE OR REPLACE FUNCTION plinth._cache_purge(cache integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c plinth.caches;
+    h plinth.cache_horizons;
+    last bigint := (SELECT s.last_value FROM plinth.cache_change_seq s);
+    removed bigint;
+    more bigint;
+BEGIN
+    SELECT * INTO c FROM plinth.caches d WHERE d.id = cache;
+    IF NOT FOUND THEN
+        DELETE FROM plinth.cache_durable_entries e WHERE e.cache_id = cache;
+        GET DIAGNOSTICS removed = ROW_COUNT;
+        DELETE FROM plinth.cache_entries e WHERE e.cache_id = cache;
+        GET DIAGNOSTICS more = ROW_COUNT;
+        DELETE FROM plinth.cache_invalidations i WHERE i.cache_id = cache;
+        DELETE FROM plinth.cache_horizons z WHERE z.cache_id = cache;
+        RETURN removed + more;
+    END IF;
+
+    INSERT INTO plinth.cache_horizons (cache_id, xid, snapshot, change_id, purged_at)
+        VALUES (cache, '0', '1:1:', -1, '-infinity') ON CONFLICT (cache_id) DO NOTHING;
+    SELECT * INTO h FROM plinth.cache_horizons z WHERE z.cache_id = cache FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND OR (h.change_id = last AND h.purged_at > now() - interval '1 min') THEN
+        RETURN 0;
+    END IF;
+
+    EXECUTE format($q$
+        WITH s AS MATERIALIZED (
+            SELECT pg_current_snapshot() AS snapshot, pg_snapshot_xmin(pg_current_snapshot()) AS xid
+        ), held AS MATERIALIZED (
+            SELECT e.id, e.xid, e.expires_at, octet_length(e.key) + coalesce(octet_length(e.value), 0) AS bytes,
+                v.id IS NOT NULL AS valid,
+                row_number() OVER (PARTITION BY e.user_id, e.key, v.id IS NULL ORDER BY e.id DESC) AS place
+            FROM %1$s e LEFT JOIN %2$s v ON v.id = e.id AND v.cache_id = $1
+            WHERE e.cache_id = $1
+        ), judged AS MATERIALIZED (
+            SELECT h.id, h.xid, h.valid, NOT h.valid OR h.place > 1 OR h.expires_at <= clock_timestamp()
+                OR sum(h.bytes) FILTER (WHERE h.valid AND h.place = 1) OVER (ORDER BY h.id DESC) > $2 AS doomed
+            FROM held h
+        ), stuck AS MATERIALIZED (
+            SELECT EXISTS (SELECT FROM judged j, s WHERE NOT j.valid AND j.xid >= s.xid) AS yes
+        ), gone AS (
+            DELETE FROM %1$s e USING judged j, s, stuck k
+            WHERE e.id = j.id AND e.cache_id = $1 AND j.doomed AND j.xid < s.xid AND NOT k.yes RETURNING 1
+        ), settled AS (
+            DELETE FROM plinth.cache_invalidations i USING s, stuck k
+            WHERE i.cache_id = $1 AND i.xid < s.xid AND NOT k.yes
+        ), moved AS (
+            UPDATE plinth.cache_horizons z SET xid = s.xid, snapshot = s.snapshot, change_id = $3, purged_at = now()
+            FROM s, stuck k WHERE z.cache_id = $1 AND NOT k.yes
+        )
+        SELECT count(*) FROM gone$q$,
+        CASE WHEN c.durable THEN 'plinth.cache_durable_entries' ELSE 'plinth.cache_entries' END,
+        CASE WHEN c.durable THEN 'plinth._cache_valid_durable' ELSE 'plinth._cache_valid_overflow' END)
+        INTO removed USING cache, c.max_bytes, last;
+
+    -- What it held before it was altered.
+    IF c.durable THEN
+        DELETE FROM plinth.cache_entries e WHERE e.cache_id = cache;
+    ELSE
+        DELETE FROM plinth.cache_durable_entries e WHERE e.cache_id = cache;
+    END IF;
+    RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION plinth._cache_purge(integer) IS
+'Removes from a cache''s table what nobody can read any more; returns how many entries.
+cache: its id, also of a cache that was dropped.';
+ALTER FUNCTION plinth._cache_purge(integer) OWNER TO plinth_owner;
+
+-- A DBA's own changes of entries count too; requests and the purge change memory themselves, or need not.
+
+CREATE OR REPLACE FUNCTION plinth._cache_entry_touched() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'plinth_cache_entry_touched';
+COMMENT ON FUNCTION plinth._cache_entry_touched() IS
+'Forgets in memory what somebody changed by hand in a table of entries.
+A trigger for each row, and for TRUNCATE.';
+
+CREATE OR REPLACE TRIGGER cache_durable_entries_touched AFTER INSERT OR UPDATE OR DELETE ON plinth.cache_durable_entries
+    FOR EACH ROW WHEN (current_user <> 'plinth_owner') EXECUTE FUNCTION plinth._cache_entry_touched();
+CREATE OR REPLACE TRIGGER cache_durable_entries_truncated AFTER TRUNCATE ON plinth.cache_durable_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._cache_entry_touched();
+CREATE OR REPLACE TRIGGER cache_entries_touched AFTER INSERT OR UPDATE OR DELETE ON plinth.cache_entries
+    FOR EACH ROW WHEN (current_user <> 'plinth_owner') EXECUTE FUNCTION plinth._cache_entry_touched();
+CREATE OR REPLACE TRIGGER cache_entries_truncated AFTER TRUNCATE ON plinth.cache_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._cache_entry_touched();
+ALTER TABLE plinth.cache_durable_entries
+    ENABLE ALWAYS TRIGGER cache_durable_entries_touched,
+    ENABLE ALWAYS TRIGGER cache_durable_entries_truncated;
+ALTER TABLE plinth.cache_entries
+    ENABLE ALWAYS TRIGGER cache_entries_touched,
+    ENABLE ALWAYS TRIGGER cache_entries_truncated;
+REVOKE ALL ON FUNCTION plinth._cache_purge(integer), plinth._cache_entry_touched() FROM PUBLIC;

@@ -92,6 +92,7 @@ CREATE TABLE plinth.cache_horizons (
     cache_id    integer PRIMARY KEY,
     xid         xid8 NOT NULL,
     snapshot    pg_catalog.pg_snapshot NOT NULL,
+    change_id   bigint NOT NULL,                  -- plinth.cache_change_seq then
     purged_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE plinth.cache_horizons IS 'Up to where the invalidations of each cache were purged.';

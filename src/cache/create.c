@@ -180,7 +180,8 @@ plinth_cache_alter(PG_FUNCTION_ARGS)
 	char nulls[12];
 	PlinthAsOwner owner;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, ARG_NAME, "name"), true, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, ARG_NAME, "name"), PLINTH_CACHE_MANAGE,
+					 &def);
 	check_arguments(fcinfo, false);
 	gather(fcinfo, 12, values, nulls);
 
@@ -201,7 +202,7 @@ plinth_cache_drop(PG_FUNCTION_ARGS)
 	Datum value;
 	PlinthAsOwner owner;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "name"), true, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "name"), PLINTH_CACHE_MANAGE, &def);
 	value = Int32GetDatum(def.id);
 	(void) plinth_cache_watch_drop(def.id, InvalidOid);
 

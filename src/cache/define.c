@@ -15,7 +15,7 @@
 
 #include "access/parallel.h"
 #include "access/xlog.h"
-#include "cache/define.h"
+#include "cache/service.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "worker/worker.h"
 
 #define ADMIN_ROLE "plinth_admin"
 
@@ -51,7 +52,9 @@ static bool asked_for_entry = false;
 static LocalTransactionId touched_lxid = InvalidLocalTransactionId;
 
 PGDLLEXPORT Datum plinth_cache_touched(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_cache_entry_touched(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_cache_touched);
+PG_FUNCTION_INFO_V1(plinth_cache_entry_touched);
 
 static void
 forget_roles(Datum arg, int cacheid, uint32 hashvalue)
@@ -237,7 +240,7 @@ ask_rights(KeptDef *entry)
 }
 
 void
-plinth_cache_use(text *name, bool manage, PlinthCacheDef *def)
+plinth_cache_use(text *name, PlinthCacheRight right, PlinthCacheDef *def)
 {
 	const char *data = VARDATA_ANY(name);
 	int len = VARSIZE_ANY_EXHDR(name);
@@ -263,11 +266,12 @@ plinth_cache_use(text *name, bool manage, PlinthCacheDef *def)
 
 	if (entry->asked_by != GetUserId())
 		ask_rights(entry);
-	if (manage ? !entry->def.manages : !entry->uses)
+	if ((right == PLINTH_CACHE_USE && !entry->uses) ||
+		(right == PLINTH_CACHE_MANAGE && !entry->def.manages))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for cache \"%s\"", entry->name),
-				 manage
+				 right == PLINTH_CACHE_MANAGE
 					 ? errhint("Only its owner and members of plinth_admin may do this.")
 					 : errhint("Its owner can name roles that may use it: plinth.cache_alter.")));
 	*def = entry->def;
@@ -346,6 +350,18 @@ plinth_cache_text_required(FunctionCallInfo fcinfo, int argument, const char *na
 	return PG_GETARG_TEXT_PP(argument);
 }
 
+/* The service has something to look at; whether it is wanted the coordinator asks itself. */
+static void
+wake_service(void *arg)
+{
+	plinth_worker_wake(MyDatabaseId, "cache", -1);
+}
+
+static const PlinthXactAction wake_action = {
+	.name = "cache service",
+	.publish = wake_service,
+};
+
 /*
  * Trigger on plinth.caches.  For each statement: definitions changed.  For
  * each row: what the cache holds is of another definition.
@@ -361,6 +377,7 @@ plinth_cache_touched(PG_FUNCTION_ARGS)
 
 	touched_lxid = plinth_compat_lxid();
 	plinth_base_generation_touch(PLINTH_GEN_CACHE);
+	plinth_base_xact_add_once(&wake_action, NULL);
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 	{
 		bool isnull;
@@ -372,9 +389,66 @@ plinth_cache_touched(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* Of a row of a table of entries: columns 2 to 4 are its name. */
+static void
+forget_entry(Relation rel, HeapTuple tuple)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	PlinthCacheKey key;
+	bool isnull;
+	text *name;
+
+	key.cache = DatumGetInt32(heap_getattr(tuple, 2, desc, &isnull));
+	key.user = *DatumGetUUIDP(heap_getattr(tuple, 3, desc, &isnull));
+	name = DatumGetTextPP(heap_getattr(tuple, 4, desc, &isnull));
+	key.key = VARDATA_ANY(name);
+	key.keylen = VARSIZE_ANY_EXHDR(name);
+	if (key.keylen <= PLINTH_CACHE_MAX_KEY)
+		plinth_cache_pending_delete(&key);
+}
+
+/*
+ * Trigger on the tables of entries, for changes by hand: memory forgets the
+ * entry, or, at TRUNCATE, all that the tables stood behind.
+ */
+Datum
+plinth_cache_entry_touched(PG_FUNCTION_ARGS)
+{
+	static PlinthPlan plan = {.sql =
+								  "SELECT c.id FROM plinth.caches c WHERE c.durable OR c.overflow"};
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	PlinthAsOwner owner;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("plinth._cache_entry_touched must be called as a trigger")));
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+	{
+		forget_entry(data->tg_relation, data->tg_trigtuple);
+		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+			forget_entry(data->tg_relation, data->tg_newtuple);
+		return PointerGetDatum(NULL);
+	}
+	SPI_connect();
+	plinth_base_owner_begin(&owner);
+	plinth_base_spi_execute(&plan, NULL, NULL, false, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+
+		plinth_cache_pending_clear(
+			DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)),
+			NULL);
+	}
+	plinth_base_owner_end(&owner);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
 void
 plinth_cache_init(void)
 {
 	plinth_cache_store_init();
 	plinth_cache_pending_init();
+	plinth_cache_service_init();
 }

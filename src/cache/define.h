@@ -29,11 +29,15 @@ typedef struct PlinthCacheDef
 	int32 max_value_bytes;
 } PlinthCacheDef;
 
-/*
- * Finds a cache, and makes sure that the current role may use it, or, with
- * manage, alter it.  ERROR otherwise.
- */
-extern void plinth_cache_use(text *name, bool manage, PlinthCacheDef *def);
+typedef enum PlinthCacheRight
+{
+	PLINTH_CACHE_USE,
+	PLINTH_CACHE_MANAGE, /* alter, drop, watch */
+	PLINTH_CACHE_MONITOR /* the caller has made sure */
+} PlinthCacheRight;
+
+/* Finds a cache, and makes sure that the current role has a right to it; ERROR otherwise. */
+extern void plinth_cache_use(text *name, PlinthCacheRight right, PlinthCacheDef *def);
 
 /* As above, by its id and without asking who may; false when there is none. */
 extern bool plinth_cache_by_id(int32 id, PlinthCacheDef *def);

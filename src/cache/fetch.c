@@ -324,7 +324,7 @@ plinth_cache_fetch(PG_FUNCTION_ARGS)
 	bool flying = false;
 	int timeout_ms = timeout_argument(fcinfo, 6);
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	plinth_cache_key(&def, plinth_cache_text_required(fcinfo, 1, "key"), &key);
 	query = text_to_cstring(plinth_cache_text_required(fcinfo, 2, "query"));
 	found = plinth_cache_find(&def, &key, &value);

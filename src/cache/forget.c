@@ -30,7 +30,7 @@ PG_FUNCTION_INFO_V1(plinth_cache_touch);
 static void
 begin(FunctionCallInfo fcinfo, const char *command, PlinthCacheDef *def)
 {
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, def);
 	PreventCommandDuringRecovery(command);
 	if (PLINTH_CACHE_HAS_SECOND(def))
 		PreventCommandIfReadOnly(command);

@@ -133,7 +133,7 @@ get_kind(FunctionCallInfo fcinfo, PlinthCacheKind kind)
 	PlinthCacheKey key;
 	PlinthCacheValue value;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	plinth_cache_key(&def, plinth_cache_text_required(fcinfo, 1, "key"), &key);
 	if (plinth_cache_find(&def, &key, &value) != PLINTH_CACHE_HIT ||
 		value.kind == PLINTH_CACHE_NULL)
@@ -170,7 +170,7 @@ plinth_cache_get_many(PG_FUNCTION_ARGS)
 	bool *nulls;
 	int n;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	(void) plinth_cache_text_required(fcinfo, 1, "keys");
 	InitMaterializedSRF(fcinfo, 0);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls,
@@ -216,7 +216,7 @@ plinth_cache_lookup(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	plinth_cache_key(&def, plinth_cache_text_required(fcinfo, 1, "key"), &key);
 	result = plinth_cache_find(&def, &key, &value);
 

@@ -113,7 +113,7 @@ set_kind(FunctionCallInfo fcinfo, PlinthCacheKind kind)
 	bool given = !PG_ARGISNULL(5);
 	int64 ticket;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	plinth_cache_key(&def, plinth_cache_text_required(fcinfo, 1, "key"), &key);
 	memset(&value, 0, sizeof(value));
 	if (!PG_ARGISNULL(2))
@@ -168,7 +168,7 @@ plinth_cache_ticket(PG_FUNCTION_ARGS)
 {
 	PlinthCacheDef def;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), false, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	if (RecoveryInProgress())
 		PG_RETURN_INT64(0);
 	PG_RETURN_INT64(plinth_cache_ticket_take(def.id, false));

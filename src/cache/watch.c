@@ -132,7 +132,7 @@ plinth_cache_watch(PG_FUNCTION_ARGS)
 	char *key;
 	char *tag;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), true, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_MANAGE, &def);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("relation must not be null"),
@@ -227,7 +227,7 @@ plinth_cache_unwatch(PG_FUNCTION_ARGS)
 {
 	PlinthCacheDef def;
 
-	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), true, &def);
+	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_MANAGE, &def);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("relation must not be null"),

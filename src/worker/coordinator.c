@@ -5,7 +5,7 @@
  *
  * It looks whether the extension is there at its start, whenever the
  * database's epoch or a generation has moved (CREATE, ALTER, DROP EXTENSION,
- * changed mappings or meters), when recovery has ended, and every 10 s.  Where it is,
+ * changed mappings, meters or caches), when recovery has ended, and every 10 s.  Where it is,
  * each service is asked how many instances it wants.  Where it is not, the
  * services stop, what the extension left behind outside of the database is
  * removed, and the coordinator ends; the launcher starts another when the
@@ -39,6 +39,7 @@ typedef struct Seen
 	uint64 extension_generation;
 	uint64 sync_generation;
 	uint64 limits_generation;
+	uint64 cache_generation;
 	bool recovery;
 } Seen;
 
@@ -63,6 +64,7 @@ look(void)
 	seen.extension_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_EXTENSION);
 	seen.sync_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	seen.limits_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS);
+	seen.cache_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_CACHE);
 	seen.recovery = RecoveryInProgress();
 	return seen;
 }

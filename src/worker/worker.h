@@ -12,8 +12,8 @@
 /*
  * A service is a kind of per-database worker of some room.  The coordinator
  * of a database asks wanted() inside a transaction of its own whenever the
- * generation of the extension, of sync or of limits changed (and every 10 s), and keeps
- * that many instances alive, numbered from 0.  All instances of services with
+ * generation of the extension, sync, limits or caches changed (and every 10 s),
+ * and keeps that many instances alive, numbered from 0.  All instances of services with
  * the same group stop when one of them ends or fewer are wanted, and start anew
  * together; when more are wanted, those join and the others go on.
  */
