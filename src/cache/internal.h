@@ -125,9 +125,9 @@ extern int64 plinth_cache_ticket_take(int32 cache, bool fresh_snapshot);
 /*
  * What the running transaction will do to the first level when it commits
  * (pending.c).  A value that is set also invalidates its key; with ticket 0, or
- * one that does not hold any more, it does only that, and the transaction
- * itself sees the value.  False, and nothing done, when the transaction itself
- * invalidated the value after its ticket.
+ * one that does not hold at commit, it does only that, and the transaction
+ * itself sees the value.  False, and nothing done, when it was invalidated after
+ * its ticket already, by others or by the transaction itself.
  */
 extern bool plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *value,
 									 int64 ticket, int64 max_bytes);

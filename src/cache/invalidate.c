@@ -42,6 +42,10 @@
  * What the transaction itself invalidated needs the like: the snapshots must
  * see its commands.
  *
+ * Tickets pass through clients' hands.  The counter begins somewhere else at each
+ * start of the server, and one that lies outside of what was counted since is no
+ * good: neither one kept from before a restart, nor one of another server.
+ *
  * Counter and slots move under the slots' lock, but for the counter's use in
  * pending.c; they are read without it.
  */
@@ -260,6 +264,13 @@ snapshots_suffice(TransactionId last_xid, CommandId own_command)
 	}
 	UnregisterSnapshot(registered);
 	return suffice;
+}
+
+bool
+plinth_cache_ticket_known(int64 ticket)
+{
+	return ticket >= (int64) plinth_cache_store->first &&
+		   ticket <= (int64) pg_atomic_read_u64(&plinth_cache_store->sequence);
 }
 
 int64

@@ -297,14 +297,17 @@ init_memory(void *ptr)
 	/* Only what is small: blocks are written one by one, as they are used. */
 	memset(store, 0, sizeof(PlinthCacheStore));
 	divide(store);
-	pg_atomic_init_u64(&store->sequence, 1);
-	if (!pg_strong_random(&store->seed, sizeof(store->seed)))
+	if (!pg_strong_random(&store->seed, sizeof(store->seed)) ||
+		!pg_strong_random(&store->first, sizeof(store->first)))
 		ereport(FATAL,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+	/* Somewhere else each time, and below 2^53, for clients whose numbers are doubles. */
+	store->first = (UINT64_C(1) << 40) + store->first % (UINT64_C(1) << 51);
+	pg_atomic_init_u64(&store->sequence, store->first);
 
 	for (uint32 i = 0; i < 2 * store->nslots + store->ncacheslots; i++)
 	{
-		pg_atomic_init_u64(&plinth_cache_slot(i)->moved, 0);
+		pg_atomic_init_u64(&plinth_cache_slot(i)->moved, store->first);
 		pg_atomic_init_u32(&plinth_cache_slot(i)->flux, 0);
 	}
 	for (uint32 i = 0; i < store->nplaces; i++)

@@ -354,6 +354,26 @@ plinth_cache_pending_command(int32 cache)
 	return InvalidCommandId;
 }
 
+/* Was a value computed before it was invalidated, by others or by the transaction itself? */
+static bool
+is_outdated(const PlinthCacheKey *key, const PlinthCacheValue *value, int64 ticket)
+{
+	uint32 slots[PLINTH_CACHE_FILL_SLOTS];
+	int n = plinth_cache_slots_of_fill(key, value->tags, value->ntags, slots);
+	PlinthCacheOpName name = key_name(key);
+	const PlinthCacheOp *op;
+
+	if (!plinth_cache_ticket_known(ticket) || !plinth_cache_slots_unmoved(slots, n, ticket))
+		return true;
+	if (plinth_cache_pending == NULL)
+		return false;
+	op = last_of(&name);
+	if (op != NULL && op->number > ticket)
+		return true;
+	op = last_wide(key->cache, &key->user, key->key, key->keylen, value->tags, value->ntags);
+	return op != NULL && op->number > ticket;
+}
+
 bool
 plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *value, int64 ticket,
 						 int64 max_bytes)
@@ -362,16 +382,8 @@ plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *valu
 	PlinthCacheOp *op;
 	char *data;
 
-	/* Computed before the transaction itself invalidated it? */
-	if (ticket != 0 && plinth_cache_pending != NULL)
-	{
-		const PlinthCacheOp *wide =
-			last_wide(key->cache, &key->user, key->key, key->keylen, value->tags, value->ntags);
-
-		op = last_of(&name);
-		if ((op != NULL && op->number > ticket) || (wide != NULL && wide->number > ticket))
-			return false;
-	}
+	if (ticket != 0 && is_outdated(key, value, ticket))
+		return false;
 
 	data = MemoryContextAllocHuge(TopTransactionContext, Max(value->size, 1));
 	memcpy(data, value->data, value->size);

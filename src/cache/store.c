@@ -54,11 +54,20 @@ is_void(const PlinthCacheView *view, const PlinthCacheEntry *entry)
 	return !plinth_cache_slots_unmoved(slots, n, entry->ticket);
 }
 
+/* Does it belong to a cache, or to an extension, that is no more? */
+static bool
+is_abandoned(const PlinthCacheEntry *entry)
+{
+	const PlinthCachePlace *place = plinth_cache_place(entry->place);
+
+	return place->forgotten ||
+		   place->generation != plinth_base_generation(place->database, PLINTH_GEN_EXTENSION);
+}
+
 static bool
 is_dead(const PlinthCacheView *view, const PlinthCacheEntry *entry, TimestampTz now)
 {
-	return entry->expires_at <= now || plinth_cache_place(entry->place)->forgotten ||
-		   is_void(view, entry);
+	return entry->expires_at <= now || is_abandoned(entry) || is_void(view, entry);
 }
 
 /* Removes an entry to make room, or because it is dead. */
@@ -221,7 +230,7 @@ plinth_cache_store_put(const PlinthCacheKey *key, const PlinthCacheValue *value,
 	int nslots;
 	bool allowed = false;
 
-	if (ticket == 0 || !probe_for(&probe, key))
+	if (ticket == 0 || !probe_for(&probe, key) || !plinth_cache_ticket_known(ticket))
 		return false;
 	place = plinth_cache_place(probe.place);
 	now = GetCurrentTimestamp();

@@ -125,6 +125,7 @@ typedef union PlinthCachePartitionPadded
 typedef struct PlinthCacheStore
 {
 	pg_atomic_uint64 sequence;
+	uint64 first; /* where the sequence began */
 	uint64 seed;
 	uint32 nslots;      /* of keys, and as many of marks; a power of 2 */
 	uint32 ncacheslots; /* a power of 2 */
@@ -261,6 +262,9 @@ extern uint32 plinth_cache_slot_of_user(Oid database, int32 cache, const pg_uuid
 
 /* A key's hash. */
 extern uint64 plinth_cache_key_hash(const PlinthCacheKey *key);
+
+/* A ticket of this server, since its start. */
+extern bool plinth_cache_ticket_known(int64 ticket);
 
 /* No slot has moved since the ticket; for a fill: and none is in flux. */
 extern bool plinth_cache_slots_unmoved(const uint32 *slots, int n, int64 ticket);
