@@ -59,6 +59,7 @@ extern int plinth_setting_meter_flush_interval; /* ms */
 extern int plinth_setting_cache_memory;         /* KiB */
 
 extern int plinth_setting_sync_memory;              /* KiB, decoder and each lane */
+extern int plinth_setting_sync_wal_keep;            /* KiB of WAL a lane may hold back */
 extern int plinth_setting_sync_batch_rows;          /* documents a write command */
 extern int plinth_setting_sync_batch_bytes;         /* KiB a write command */
 extern int plinth_setting_sync_timeout;             /* ms, maxTimeMS and socket timeout */

@@ -44,6 +44,7 @@ int plinth_setting_limits_save_interval;
 int plinth_setting_meter_flush_interval;
 int plinth_setting_cache_memory;
 int plinth_setting_sync_memory;
+int plinth_setting_sync_wal_keep;
 int plinth_setting_sync_batch_rows;
 int plinth_setting_sync_batch_bytes;
 int plinth_setting_sync_timeout;
@@ -114,6 +115,8 @@ static const IntSetting int_settings[] = {
 
 	{"plinth.sync_memory", "Memory of a database's decoder, and of each lane.",
 	 &plinth_setting_sync_memory, 65536, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+	{"plinth.sync_wal_keep", "WAL beyond which a lane that is behind moves its keys to a table.",
+	 &plinth_setting_sync_wal_keep, 1024 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
 	{"plinth.sync_batch_rows", "Most documents in one write command.",
 	 &plinth_setting_sync_batch_rows, 1000, 1, 100000, PGC_SIGHUP, 0},
 	{"plinth.sync_batch_bytes", "Size of a write command above which no document is added.",

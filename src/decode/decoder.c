@@ -70,6 +70,8 @@ fix_settings(void)
 
 	snprintf(work_mem, sizeof(work_mem), "%d", Max(64, plinth_setting_sync_memory / 4));
 	SetConfigOption("logical_decoding_work_mem", work_mem, PGC_SUSET, PGC_S_OVERRIDE);
+	/* Meant for queries; what waits on disk here is as much as was changed. */
+	SetConfigOption("temp_file_limit", "-1", PGC_SUSET, PGC_S_OVERRIDE);
 	/* What is recorded of the slot must be on disk, but no standby need be there. */
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 }

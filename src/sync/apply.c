@@ -97,9 +97,8 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	return status == PLINTH_MONGO_OK;
 }
 
-/* The worst of what the ops of each key came to. */
-static const PlinthMongoError **
-outcomes(PlinthSyncBatch *batch, int nkeys)
+const PlinthMongoError **
+plinth_sync_apply_outcomes(PlinthSyncBatch *batch, int nkeys)
 {
 	const PlinthMongoError **worst = palloc0(sizeof(PlinthMongoError *) * Max(nkeys, 1));
 
@@ -113,16 +112,16 @@ outcomes(PlinthSyncBatch *batch, int nkeys)
 	return worst;
 }
 
-static bool
-never(const PlinthMongoError *error, int attempts)
+bool
+plinth_sync_apply_never(const PlinthMongoError *error, int attempts)
 {
 	return !plinth_mongo_status_is_transient(error->status) ||
 		   (error->status == PLINTH_MONGO_OTHER && attempts >= MAX_ATTEMPTS);
 }
 
-static void
-store_dead(PlinthLaneMapping *mapping, const char *literal, const PlinthSyncKey *key,
-		   const PlinthMongoError *error)
+void
+plinth_sync_apply_bury(PlinthLaneMapping *mapping, const char *literal, const PlinthSyncKey *key,
+					   const PlinthMongoError *error)
 {
 	if (key->poison != NULL)
 		plinth_sync_store_dead(mapping, literal, unpack_sql_state(key->poison_code), 0,
@@ -163,6 +162,7 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	int nzombies = 0;
 	int nalive = 0;
 	int nlater = 0;
+	bool dead = false;
 
 	for (int i = 0; i < owed->nkeys; i++)
 	{
@@ -174,9 +174,11 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 			(owed->errors[i] == NULL && key->poison == NULL && !dirty->zombie && !mapping->dead))
 			continue;
 		literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
-		if (key->poison != NULL || (owed->errors[i] != NULL && never(owed->errors[i], 0)))
+		if (key->poison != NULL ||
+			(owed->errors[i] != NULL && plinth_sync_apply_never(owed->errors[i], 0)))
 		{
-			store_dead(mapping, literal, key, owed->errors[i]);
+			plinth_sync_apply_bury(mapping, literal, key, owed->errors[i]);
+			dead = true;
 			continue;
 		}
 		if (owed->errors[i] == NULL)
@@ -191,6 +193,9 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
 	plinth_sync_store_keys(mapping, later, nlater, 0);
 	plinth_sync_store_later(mapping, later, nlater);
+	/* Nothing leaves memory by it: before the slot passes these keys a fence is written down, and flushed. */
+	if (!dead && nlater == 0)
+		plinth_sync_lane_commit_lazily();
 }
 
 /* Nearly every batch leaves nothing to write down, and needs no transaction for it. */
@@ -234,7 +239,7 @@ finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 		{
 			/* A dead letter, or in sync_dirty. */
 			plinth_sync_dirty_forget(&mapping->dirty, dirty);
-			if (error != NULL && !never(error, 0))
+			if (error != NULL && !plinth_sync_apply_never(error, 0))
 				plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
 										   error->message);
 		}
@@ -280,6 +285,7 @@ plinth_sync_apply_drop(PlinthLaneMapping *mapping)
 {
 	OwedBatch *owed = mapping->owed_ahead;
 
+	plinth_sync_stored_drop(mapping);
 	if (owed == NULL)
 		return;
 	mapping->owed_ahead = NULL;
@@ -314,7 +320,7 @@ write_owed(PlinthLane *lane, PlinthLaneMapping *mapping, OwedBatch *owed)
 		return_all(mapping, owed, false);
 		return false;
 	}
-	if (mapping->dirty.nowed > 0 && !mapping->stored_any && mapping->tasks == NIL)
+	if (mapping->dirty.nowed > 0 && !plinth_sync_stored_due(mapping) && mapping->tasks == NIL)
 		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
 	if (!plinth_sync_apply(lane, mapping, owed->batch, &unknown))
 	{
@@ -322,7 +328,7 @@ write_owed(PlinthLane *lane, PlinthLaneMapping *mapping, OwedBatch *owed)
 		return false;
 	}
 	MemoryContextSwitchTo(owed->context);
-	owed->errors = outcomes(owed->batch, owed->nkeys);
+	owed->errors = plinth_sync_apply_outcomes(owed->batch, owed->nkeys);
 	clean = is_clean(mapping, owed);
 	if (clean || plinth_sync_lane_run(lane, mapping, settle_owed, owed))
 		finish_owed(mapping, owed);
@@ -350,117 +356,4 @@ plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(owed->context);
 	return true;
-}
-
-typedef struct StoredBatch
-{
-	PlinthSyncKey *keys;
-	int *stages;
-	int *attempts;
-	bool *suspects;
-	int nkeys;
-	PlinthSyncBatch *batch;
-	const PlinthMongoError **errors;
-	MemoryContext context;
-} StoredBatch;
-
-static void
-take_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
-{
-	StoredBatch *stored = arg;
-	MemoryContext old = MemoryContextSwitchTo(stored->context);
-
-	stored->nkeys =
-		plinth_sync_store_take(mapping, &stored->keys, &stored->stages, &stored->attempts,
-							   &stored->suspects, plinth_setting_sync_batch_rows);
-	MemoryContextSwitchTo(old);
-	if (stored->nkeys == 0)
-		plinth_sync_store_counts(mapping);
-}
-
-static void
-read_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
-{
-	StoredBatch *stored = arg;
-
-	plinth_sync_read_keys(mapping->def, stored->keys, stored->nkeys, stored->batch);
-}
-
-static void
-settle_stored(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
-{
-	StoredBatch *stored = arg;
-	char **done = palloc(sizeof(char *) * stored->nkeys);
-	char **later = palloc(sizeof(char *) * stored->nkeys);
-	bool *suspects = palloc(sizeof(bool) * stored->nkeys);
-	int *stages = palloc(sizeof(int) * stored->nkeys);
-	char **unsent = palloc(sizeof(char *) * stored->nkeys);
-	int ndone = 0;
-	int nlater = 0;
-	int nunsent = 0;
-
-	for (int i = 0; i < stored->nkeys; i++)
-	{
-		PlinthSyncKey *key = &stored->keys[i];
-		const PlinthMongoError *error = stored->errors[i];
-		char *literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
-
-		if (key->done &&
-			(key->poison != NULL || (error != NULL && never(error, stored->attempts[i]))))
-			store_dead(mapping, literal, key, error);
-		else if (!key->done)
-			unsent[nunsent++] = literal;
-		else if (error != NULL)
-		{
-			later[nlater++] = literal;
-			plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
-									   error->message);
-		}
-		else
-		{
-			done[ndone] = literal;
-			suspects[ndone] = stored->suspects[i];
-			stages[ndone++] = stored->stages[i];
-		}
-	}
-	plinth_sync_store_undead(mapping, done, ndone);
-	plinth_sync_store_unsent(mapping, unsent, nunsent);
-	plinth_sync_store_later(mapping, later, nlater);
-	plinth_sync_store_done(mapping, done, suspects, stages, ndone);
-}
-
-bool
-plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
-{
-	MemoryContext work;
-	MemoryContext old;
-	StoredBatch stored = {0};
-	bool unknown;
-
-	if (!mapping->stored_any || mapping->stored_due > GetCurrentTimestamp())
-		return false;
-	work = AllocSetContextCreate(lane->context, "plinth stored batch", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(work);
-	stored.context = work;
-	stored.batch = plinth_sync_batch_create(work);
-	plinth_sync_task_drop(mapping);
-
-	/*
-	 * Taken in a transaction of its own: that it is sent must be known before
-	 * it is, and what is read must be newer than the mark.  Then, fence first,
-	 * the rows that are done leave the table.
-	 */
-	if (plinth_sync_lane_run(lane, mapping, take_stored, &stored) && stored.nkeys > 0 &&
-		plinth_sync_lane_run(lane, mapping, read_stored, &stored) &&
-		plinth_sync_fence_hold(lane, mapping) &&
-		plinth_sync_apply(lane, mapping, stored.batch, &unknown))
-	{
-		MemoryContextSwitchTo(work);
-		stored.errors = outcomes(stored.batch, stored.nkeys);
-		if (plinth_sync_checkpoint(lane))
-			plinth_sync_lane_run(lane, mapping, settle_stored, &stored);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
-	return stored.nkeys > 0;
 }

@@ -4,9 +4,9 @@
  *
  * A lane serves one server as one owner.  Its loop, in this order:
  *
- *	1. takes the marks that have come from the decoder;
+ *	1. takes the marks that have come from the decoder, as far as there is room;
  *	2. loads mappings anew and settles tables' definitions where they moved;
- *	3. moves keys to sync_dirty where memory or an outage asks for it;
+ *	3. moves keys to sync_dirty where they cannot be written now (room.c);
  *	4. makes sure of the connection and of each mapping's fence;
  *	5. for each mapping in turn: one batch of keys from memory, one from
  *	   sync_dirty, one page of a snapshot or sweep;
@@ -33,7 +33,6 @@
 #include "sync/sync_int.h"
 
 #define MARKS_AT_ONCE 20000
-#define STORE_AT_ONCE 5000
 #define ACKS_A_FENCE 10000
 #define LOOK_EVERY_MS 2000
 #define STATS_EVERY_MS 250
@@ -87,6 +86,13 @@ set(const char *name, const char *value)
 	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+void
+plinth_sync_lane_commit_lazily(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /* What is read and how it is written must not depend on anybody's settings. */
 static void
 settle_session(void)
@@ -109,6 +115,9 @@ settle_session(void)
 	set("enable_seqscan", "off");
 	set("enable_hashjoin", "off");
 	set("enable_mergejoin", "off");
+	/* And what is taken in an order comes in that of an index. */
+	set("enable_bitmapscan", "off");
+	set("enable_sort", "off");
 	set("max_parallel_workers_per_gather", "0");
 	set("jit", "off");
 }
@@ -155,43 +164,55 @@ mark_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncMark *m
 	MemoryContextSwitchTo(old);
 }
 
-/* The decoder's marks; true when any came. */
+/* One of the decoder's marks of a key or of a sweep. */
+static void
+take_mark(PlinthLane *lane, const PlinthSyncMark *mark, const char *key, Size *used)
+{
+	PlinthLaneMapping *mapping = plinth_sync_lane_mapping(lane, mark->mapping);
+
+	if (mapping == NULL &&
+		lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
+	{
+		/*
+		 * The decoder may know it before we do.  What was dropped is owed
+		 * nothing, and what is unknown at this generation yet was committed
+		 * before the mapping's snapshot begins.
+		 */
+		plinth_sync_lane_load(lane);
+		*used = plinth_sync_room_used(lane);
+		mapping = plinth_sync_lane_mapping(lane, mark->mapping);
+	}
+	if (mapping == NULL)
+		return;
+	if (mark->kind == PLINTH_SYNC_MARK_SWEEP || mark->kind == PLINTH_SYNC_MARK_ALL)
+		mark_sweep(lane, mapping, mark);
+	else
+	{
+		*used -= mapping->dirty.bytes;
+		plinth_sync_dirty_mark(&mapping->dirty, mark, key, mark->lsn < lane->start_lsn);
+		*used += mapping->dirty.bytes;
+	}
+}
+
+/* The decoder's marks, as many as there is room for; true when any came. */
 static bool
 take_marks(PlinthLane *lane)
 {
 	PlinthSyncMark mark;
 	const char *key;
+	Size used = plinth_sync_room_used(lane);
+	Size limit = plinth_sync_room_limit();
 	int n = 0;
 
-	while (n < MARKS_AT_ONCE && plinth_sync_channel_receive(&mark, &key))
+	while (n < MARKS_AT_ONCE && used <= limit && plinth_sync_channel_receive(&mark, &key))
 	{
-		PlinthLaneMapping *mapping;
-
 		n++;
-		if (mark.kind == PLINTH_SYNC_MARK_PROGRESS)
-		{
-			lane->progress = Max(lane->progress, mark.lsn);
-			continue;
-		}
-		mapping = plinth_sync_lane_mapping(lane, mark.mapping);
-		if (mapping == NULL &&
-			lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
-		{
-			/*
-			 * The decoder may know it before we do.  What was dropped is owed
-			 * nothing, and what is unknown at this generation yet was committed
-			 * before the mapping's snapshot begins.
-			 */
-			plinth_sync_lane_load(lane);
-			mapping = plinth_sync_lane_mapping(lane, mark.mapping);
-		}
-		if (mapping == NULL)
-			continue;
-		if (mark.kind == PLINTH_SYNC_MARK_SWEEP || mark.kind == PLINTH_SYNC_MARK_ALL)
-			mark_sweep(lane, mapping, &mark);
-		else
-			plinth_sync_dirty_mark(&mapping->dirty, &mark, key, mark.lsn < lane->start_lsn);
+		/* They come in the order of commits: whatever was committed before is here. */
+		lane->progress = Max(lane->progress, mark.lsn);
+		if (mark.kind != PLINTH_SYNC_MARK_PROGRESS)
+			take_mark(lane, &mark, key, &used);
 	}
+	lane->full = used > limit;
 	return n > 0;
 }
 
@@ -232,67 +253,17 @@ settle_sweep(PlinthLane *lane, PlinthLaneMapping *mapping)
 	}
 }
 
-typedef struct Owed
-{
-	PlinthDirtyKey **keys;
-	int n;
-} Owed;
-
 static void
-store_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+settle_sweeps(PlinthLane *lane)
 {
-	Owed *owed = arg;
-
-	plinth_sync_store_owed(mapping, owed->keys, owed->n);
-}
-
-/*
- * Everything owed by this mapping into its table, oldest first, as far as it
- * is visible.  A key leaves memory once its row is committed.
- */
-static void
-store_all(PlinthLane *lane, PlinthLaneMapping *mapping)
-{
-	Owed owed;
-	bool stored = true;
-
-	if (mapping->dirty.nowed == 0)
-		return;
-	owed.keys = palloc(sizeof(PlinthDirtyKey *) * STORE_AT_ONCE);
-	while (stored &&
-		   (owed.n = plinth_sync_dirty_take(&mapping->dirty, owed.keys, STORE_AT_ONCE)) > 0)
-	{
-		stored = plinth_sync_lane_run(lane, mapping, store_owed, &owed);
-		for (int i = 0; i < owed.n; i++)
-		{
-			if (stored)
-				plinth_sync_dirty_forget(&mapping->dirty, owed.keys[i]);
-			else
-				plinth_sync_dirty_return(&mapping->dirty, owed.keys[i]);
-		}
-	}
-	pfree(owed.keys);
-}
-
-/* Keeps memory within bounds, and the WAL free while a mapping or the server cannot be written. */
-static void
-make_room(PlinthLane *lane)
-{
-	Size bytes = 0;
 	ListCell *lc;
-	bool outage = lane->failures >= 2;
 
-	foreach (lc, lane->mappings)
-		bytes += ((PlinthLaneMapping *) lfirst(lc))->dirty.bytes;
 	foreach (lc, lane->mappings)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
 
 		if (mapping->sweep_lsn != 0)
 			settle_sweep(lane, mapping);
-		if (bytes > (Size) plinth_setting_sync_memory * 1024 / 2 || outage ||
-			!plinth_sync_lane_ready(mapping) || mapping->failures >= 2)
-			store_all(lane, mapping);
 	}
 }
 
@@ -355,7 +326,7 @@ look_around(PlinthLane *lane)
 static bool
 fence_is_due(PlinthLane *lane)
 {
-	return lane->acked > ACKS_A_FENCE ||
+	return lane->acked > ACKS_A_FENCE || plinth_sync_room_needs_fence(lane) ||
 		   TimestampDifferenceExceeds(lane->last_checkpoint, GetCurrentTimestamp(),
 									  plinth_setting_sync_checkpoint_interval);
 }
@@ -395,7 +366,8 @@ turn(PlinthLane *lane, bool *did)
 	look_around(lane);
 	if (lane->gone)
 		return;
-	make_room(lane);
+	settle_sweeps(lane);
+	plinth_sync_room_make(lane);
 	if (lane->retry_at <= GetCurrentTimestamp() && lane->mappings != NIL &&
 		plinth_sync_connect(lane))
 	{

@@ -92,9 +92,8 @@ plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n)
 	plinth_sync_store_keys(mapping, literals, n, 0);
 }
 
-int
-plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
-					   int **attempts, bool **suspects, int max)
+void
+plinth_sync_store_take(PlinthLaneMapping *mapping, int max, PlinthSyncTaken *taken)
 {
 	static PlinthPlan plan = {
 		"UPDATE plinth.sync_dirty AS d"
@@ -102,7 +101,8 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **s
 		"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"
 		"         WHERE p.mapping_id = $1 AND p.due_at <= clock_timestamp()"
 		"         ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS picked"
-		" WHERE d.ctid = picked.ctid RETURNING d.key, d.zombie_stage, d.suspect, d.attempts",
+		" WHERE d.ctid = picked.ctid"
+		" RETURNING d.key, d.zombie_stage, d.suspect, d.attempts, d.ctid",
 		2,
 		{INT8OID, INT4OID},
 		NULL};
@@ -112,72 +112,83 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **s
 
 	SPI_connect();
 	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_UPDATE_RETURNING);
-	n = (int) SPI_processed;
-	*keys = MemoryContextAllocZero(caller, sizeof(PlinthSyncKey) * Max(n, 1));
-	*stages = MemoryContextAlloc(caller, sizeof(int) * Max(n, 1));
-	*attempts = MemoryContextAlloc(caller, sizeof(int) * Max(n, 1));
-	*suspects = MemoryContextAlloc(caller, sizeof(bool) * Max(n, 1));
+	taken->nkeys = n = (int) SPI_processed;
+	taken->keys = MemoryContextAllocZero(caller, sizeof(PlinthSyncKey) * Max(n, 1));
+	taken->rows = MemoryContextAllocZero(caller, sizeof(PlinthSyncTakenRow) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
+		PlinthSyncKey *key = &taken->keys[i];
+		PlinthSyncTakenRow *row = &taken->rows[i];
 		MemoryContext old = MemoryContextSwitchTo(caller);
 		bool isnull;
 
-		(*keys)[i].key = plinth_sync_key_parse(mapping->def->nkeys, SPI_getvalue(tuple, desc, 1),
-											   &(*keys)[i].keylen);
-		(*stages)[i] = DatumGetInt16(SPI_getbinval(tuple, desc, 2, &isnull));
-		(*suspects)[i] = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
-		(*attempts)[i] = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		key->key =
+			plinth_sync_key_parse(mapping->def->nkeys, SPI_getvalue(tuple, desc, 1), &key->keylen);
+		row->stage = DatumGetInt16(SPI_getbinval(tuple, desc, 2, &isnull));
+		row->suspect = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+		row->attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		ItemPointerCopy((ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 5, &isnull)),
+						&row->place);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	return n;
 }
 
+/*
+ * Rows are found by where they are: one that was marked meanwhile is elsewhere
+ * (and its sent_at is NULL), and whatever has taken its place has another key,
+ * or was not sent.
+ */
 void
-plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspects, int *stages,
+plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, PlinthSyncTakenRow **rows,
 					   int n)
 {
 	static PlinthPlan later = {
-		"UPDATE plinth.sync_dirty SET suspect = false, sent_at = NULL, attempts = 0,"
-		"       zombie_stage = $3, due_at = clock_timestamp() + $4 * interval '1 ms'"
-		" WHERE mapping_id = $1 AND sent_at IS NOT NULL"
-		"   AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
-		4,
-		{INT8OID, TEXTARRAYOID, INT2OID, FLOAT8OID},
+		"UPDATE plinth.sync_dirty AS d SET suspect = false, sent_at = NULL, attempts = 0,"
+		"       zombie_stage = $4, due_at = clock_timestamp() + $5 * interval '1 ms'"
+		"  FROM unnest($2, $3) AS k (place, key)"
+		" WHERE d.ctid = k.place AND d.key = k.key AND d.mapping_id = $1 AND d.sent_at IS NOT NULL",
+		5,
+		{INT8OID, TIDARRAYOID, TEXTARRAYOID, INT2OID, FLOAT8OID},
 		NULL};
 	static PlinthPlan done = {
-		"DELETE FROM plinth.sync_dirty WHERE mapping_id = $1 AND sent_at IS NOT NULL"
-		"   AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
-		2,
-		{INT8OID, TEXTARRAYOID},
+		"DELETE FROM plinth.sync_dirty AS d USING unnest($2, $3) AS k (place, key)"
+		" WHERE d.ctid = k.place AND d.key = k.key AND d.mapping_id = $1 AND d.sent_at IS NOT NULL",
+		3,
+		{INT8OID, TIDARRAYOID, TEXTARRAYOID},
 		NULL};
 	/* 1, 10 and 100 windows after the write whose answer was missed. */
 	static const double waits[4] = {0, 1, 9, 90};
 	char **some = palloc(sizeof(char *) * Max(n, 1));
+	Datum *places = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int stage = 0; stage <= 3; stage++)
 	{
 		int count = 0;
-		Datum values[4];
+		Datum values[5];
 
 		for (int i = 0; i < n; i++)
 		{
-			int next = suspects[i] ? 1 : (stages[i] == 0 || stages[i] == 3 ? 0 : stages[i] + 1);
+			int now = rows[i]->stage;
+			int next = rows[i]->suspect ? 1 : (now == 0 || now == 3 ? 0 : now + 1);
 
-			if (next == stage)
-				some[count++] = literals[i];
+			if (next != stage)
+				continue;
+			places[count] = PointerGetDatum(&rows[i]->place);
+			some[count++] = literals[i];
 		}
 		if (count == 0)
 			continue;
 		values[0] = Int64GetDatum(mapping->id);
-		values[1] = text_array(some, count);
-		values[2] = Int16GetDatum(stage);
-		values[3] = Float8GetDatum(waits[stage] * plinth_setting_sync_zombie_window);
+		values[1] = PointerGetDatum(
+			construct_array(places, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+		values[2] = text_array(some, count);
+		values[3] = Int16GetDatum(stage);
+		values[4] = Float8GetDatum(waits[stage] * plinth_setting_sync_zombie_window);
 		run(stage == 0 ? &done : &later, values, NULL);
 	}
-	plinth_sync_store_counts(mapping);
 }
 
 /* Keys whose document failed by itself and is tried again later, and later each time. */

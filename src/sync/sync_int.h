@@ -17,6 +17,7 @@
 #include "mongo/mongo.h"
 #include "nodes/pg_list.h"
 #include "portability/instr_time.h"
+#include "storage/itemptr.h"
 #include "storage/condition_variable.h"
 #include "storage/dsm.h"
 #include "utils/hsearch.h"
@@ -356,9 +357,11 @@ typedef struct PlinthLaneMapping
 	int64 id;
 	uint64 loaded_generation; /* generation at which it was first seen */
 	PlinthDirtySet dirty;
-	struct OwedBatch *owed_ahead;    /* read, to be written next; or NULL */
-	struct SnapshotPage *page_ahead; /* likewise */
-	List *tasks;                     /* PlinthSyncTask *, in order */
+	struct OwedBatch *owed_ahead;     /* read, to be written next; or NULL */
+	struct SnapshotPage *page_ahead;  /* likewise */
+	struct StoredBatch *stored_ahead; /* likewise, while a lot is written */
+	int stored_lot;                   /* keys to take from sync_dirty at once */
+	List *tasks;                      /* PlinthSyncTask *, in order */
 	MemoryContext tasks_context;
 	bool stored_owed;       /* rows with stage 0 are in sync_dirty */
 	bool stored_any;        /* rows of any stage are */
@@ -406,6 +409,7 @@ typedef struct PlinthLane
 	TimestampTz last_log;
 	char last_logged[PLINTH_SYNC_MESSAGE_LEN];
 	long acked; /* since the last checkpoint */
+	bool full;  /* no marks are taken until keys leave memory */
 	bool gone;  /* the extension is */
 } PlinthLane;
 
@@ -420,12 +424,25 @@ extern int plinth_sync_lane_wanted(void);
 typedef void (*PlinthLaneWork)(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg);
 extern bool plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWork work,
 								 void *arg);
+/*
+ * The transaction that is open need not be flushed when it commits: nothing
+ * that a crash may not forget depends on it, or something flushed follows.
+ */
+extern void plinth_sync_lane_commit_lazily(void);
 /* lane_load.c: (re)loads the lane's mappings, tasks and counts. */
 extern void plinth_sync_lane_load(PlinthLane *lane);
 extern void plinth_sync_lane_settle(PlinthLane *lane);
 extern PlinthLaneMapping *plinth_sync_lane_mapping(PlinthLane *lane, int64 id);
 /* May it be written now? */
 extern bool plinth_sync_lane_ready(PlinthLaneMapping *mapping);
+
+/* room.c: the memory of keys, and the WAL that is kept for them. */
+extern Size plinth_sync_room_used(PlinthLane *lane);
+extern Size plinth_sync_room_limit(void);
+/* Moves to sync_dirty what cannot be written now, or not fast enough. */
+extern void plinth_sync_room_make(PlinthLane *lane);
+/* Most of what fills the memory waits for the next fence. */
+extern bool plinth_sync_room_needs_fence(PlinthLane *lane);
 
 /* report.c: states, backoff, log. */
 extern void plinth_sync_report_failure(PlinthLane *lane, PlinthLaneMapping *mapping,
@@ -437,15 +454,32 @@ extern void plinth_sync_report_publish(PlinthLane *lane);
 /* The server failed: everything on this lane waits. */
 extern void plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error);
 
+/* A row of sync_dirty that is taken. */
+typedef struct PlinthSyncTakenRow
+{
+	ItemPointerData place;
+	int stage;
+	int attempts;
+	bool suspect;
+} PlinthSyncTakenRow;
+
+typedef struct PlinthSyncTaken
+{
+	PlinthSyncKey *keys;
+	PlinthSyncTakenRow *rows; /* of the keys */
+	int nkeys;
+} PlinthSyncTaken;
+
 /* store.c, state.c: the tables; each inside a transaction of the caller's. */
 extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
 								   int zombie_stage);
 /* Keys taken from memory, with what is known of their zombies. */
 extern void plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n);
-extern int plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncKey **keys, int **stages,
-								  int **attempts, bool **suspects, int max);
-extern void plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, bool *suspects,
-								   int *stages, int n);
+/* Takes at most max keys that are due, into the caller's memory. */
+extern void plinth_sync_store_take(PlinthLaneMapping *mapping, int max, PlinthSyncTaken *taken);
+/* Acknowledged: away with them, or later once more. */
+extern void plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals,
+								   PlinthSyncTakenRow **rows, int n);
 extern void plinth_sync_store_dead(PlinthLaneMapping *mapping, const char *literal,
 								   const char *status, int code, const char *reason);
 extern void plinth_sync_store_undead(PlinthLaneMapping *mapping, char **literals, int n);
@@ -472,11 +506,22 @@ extern bool *plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBso
  */
 extern bool plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch *batch,
 							  bool *unknown);
-/* One batch of keys from memory, or from sync_dirty; true when there was anything to do. */
+/* One batch of keys from memory; true when there was anything to do. */
 extern bool plinth_sync_apply_owed(PlinthLane *lane, PlinthLaneMapping *mapping);
-extern bool plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping);
 /* What was read ahead of its turn is not to be written: its keys are owed as before. */
 extern void plinth_sync_apply_drop(PlinthLaneMapping *mapping);
+/* The worst of what the ops of each key came to: a palloc'd array of nkeys. */
+extern const PlinthMongoError **plinth_sync_apply_outcomes(PlinthSyncBatch *batch, int nkeys);
+/* Will it never succeed, after so many attempts? */
+extern bool plinth_sync_apply_never(const PlinthMongoError *error, int attempts);
+/* A dead letter; inside a transaction. */
+extern void plinth_sync_apply_bury(PlinthLaneMapping *mapping, const char *literal,
+								   const PlinthSyncKey *key, const PlinthMongoError *error);
+
+/* stored.c: a lot of keys from sync_dirty; true when there was anything to do. */
+extern bool plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping);
+extern bool plinth_sync_stored_due(PlinthLaneMapping *mapping);
+extern void plinth_sync_stored_drop(PlinthLaneMapping *mapping);
 
 /* conflict.c: a unique index of the collection refused op; settles it or leaves the error. */
 extern void plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping,

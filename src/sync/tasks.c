@@ -314,7 +314,7 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 		return false;
 	/* Keys that are owed go first, and the page after would be read for nothing. */
 	if (!batch->exhausted && page->last != NULL && mapping->dirty.nowed == 0 &&
-		!mapping->stored_any)
+		!plinth_sync_stored_due(mapping))
 		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
 	page->written = plinth_sync_apply(lane, mapping, batch, &unknown);
 	if (!page->written && !unknown)
