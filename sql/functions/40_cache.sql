@@ -39,7 +39,7 @@ CREATE OR REPLACE FUNCTION plinth.cache_alter(
         warm text DEFAULT NULL, enabled boolean DEFAULT NULL)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_cache_alter';
 COMMENT ON FUNCTION plinth.cache_alter(text, interval, bigint, boolean, boolean, boolean, real, interval, integer, name[], text, boolean) IS
-'Changes a cache, and empties it.
+'Changes a cache; memory forgets what it held, its table does not.
 Arguments as cache_create has them; NULL leaves as it is, a ttl of 0 and an empty warm take away. enabled: false makes each read a miss, and keeps nothing.
 Errors: 42704 for an unknown cache or role, 42501 for others than its owner and plinth_admin, 22023 for wrong arguments, 23514 for what does not go together.';
 

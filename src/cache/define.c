@@ -333,7 +333,8 @@ plinth_cache_interval(const Interval *interval, const char *name, bool zero_ok)
 
 	if (us < 0 || (us == 0 && !zero_ok))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s must be greater than zero", name)));
+						zero_ok ? errmsg("%s must not be negative", name)
+								: errmsg("%s must be greater than zero", name)));
 	if (us > (double) 100 * 365 * USECS_PER_DAY)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("%s must not be longer than 100 years", name)));

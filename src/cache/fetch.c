@@ -232,7 +232,9 @@ compute(const char *query, ArrayType *args)
 	options.tcount = 2;
 	rc = SPI_execute_plan_extended(plan, &options);
 	if (rc < 0)
-		elog(ERROR, "the query of a cache failed: %s", SPI_result_code_string(rc));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("the query of a cache is no query: %s", SPI_result_code_string(rc)),
+						errhint("Give one SELECT.")));
 	value = result_jsonb(memory);
 	SPI_finish();
 	return value;
