@@ -2,10 +2,12 @@
  * save.c
  *		Keeps rate limits over a restart: a file of all keys in use.
  *
- * Written by the postmaster as the server stops cleanly, when nobody decides
- * any more, and every plinth.limits_save_interval by the launcher, which runs
- * on a standby too.  So a clean restart forgets nothing, and a crash what was
- * admitted since the last save.  What stands in the file is also a state that
+ * Written by the postmaster as the server stops, when nobody else runs, and
+ * every plinth.limits_save_interval by the launcher, which runs on a standby
+ * too.  So a clean restart forgets nothing, and a crash what was admitted since
+ * the last save.  The postmaster takes no lock: after an immediate stop, which
+ * it does not tell from another, somebody may have died with it; if also in
+ * the middle of a change, the file that is there is left as it is.  What stands in the file is also a state that
  * never was: each key as of the moment it was copied; nothing relates two keys.
  *
  * The file is written beside its place, flushed, and renamed, so that there is
@@ -52,6 +54,9 @@ static pg_crc32c last_crc;
 static int64 last_n = -1;
 static int64 next_save = 0;
 
+/* Somebody was killed in the middle of a change. */
+static bool torn = false;
+
 static PlinthLimitSaved *
 make_buffer(void)
 {
@@ -63,11 +68,18 @@ make_buffer(void)
 static bool
 put_entries(FILE *file, PlinthLimitSaved *buffer, int64 now, pg_crc32c *crc, int64 *n)
 {
+	bool alone = !IsUnderPostmaster;
+
 	*n = 0;
 	for (int p = 0; p < PLINTH_LIMITS_PARTITIONS; p++)
 	{
-		int64 some = plinth_limits_table_copy(p, buffer, now);
+		int64 some = plinth_limits_table_copy(p, buffer, now, alone);
 
+		if (some < 0)
+		{
+			torn = true;
+			return false;
+		}
 		COMP_CRC32C(*crc, buffer, some * sizeof(PlinthLimitSaved));
 		*n += some;
 		if (file != NULL && fwrite(buffer, sizeof(PlinthLimitSaved), some, file) != some)
@@ -117,7 +129,7 @@ save(PlinthLimitSaved *buffer)
 		return;
 	}
 	ok = write_file(file, buffer, plinth_limits_now());
-	if (!ok)
+	if (!ok && !torn)
 		ereport(LOG,
 				(errcode_for_file_access(), errmsg("could not write file \"%s\": %m", SAVE_TEMP)));
 	ok = FreeFile(file) == 0 && ok;

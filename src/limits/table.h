@@ -103,9 +103,14 @@ typedef struct PlinthLimitSaved
 extern const uint8 *plinth_limits_table_salt(void);
 extern void plinth_limits_table_salt_set(const uint8 *salt);
 
-/* Copies what of a partition is in use at a time; at most so many. */
+/*
+ * Copies what of a partition is in use at a time; at most so many.  alone:
+ * without locks, in the postmaster when nobody else runs; -1 when somebody was
+ * killed in the middle of a change.
+ */
 extern int64 plinth_limits_table_copy_max(void);
-extern int64 plinth_limits_table_copy(int partition, PlinthLimitSaved *array, int64 now);
+extern int64 plinth_limits_table_copy(int partition, PlinthLimitSaved *array, int64 now,
+									  bool alone);
 
 /* Puts one back into a table that nobody uses yet. */
 extern void plinth_limits_table_put(const PlinthLimitSaved *saved, int64 now);

@@ -71,12 +71,14 @@ plinth_limits_table_copy_max(void)
 }
 
 int64
-plinth_limits_table_copy(int partition, PlinthLimitSaved *array, int64 now)
+plinth_limits_table_copy(int partition, PlinthLimitSaved *array, int64 now, bool alone)
 {
 	uint64 idle = plinth_rate_idle(now);
+	bool whole = true;
 	int64 n = 0;
 
-	LWLockAcquire(&plinth_limits_table_locks[partition].lock, LW_SHARED);
+	if (!alone)
+		LWLockAcquire(&plinth_limits_table_locks[partition].lock, LW_SHARED);
 	for (uint32 s = partition; s < plinth_limits_table->nsets; s += PLINTH_LIMITS_PARTITIONS)
 	{
 		for (int i = 0; i < PLINTH_LIMITS_WAYS; i++)
@@ -84,6 +86,7 @@ plinth_limits_table_copy(int partition, PlinthLimitSaved *array, int64 now)
 			PlinthLimitEntry *entry = &plinth_limits_table->sets[s].entries[i];
 			uint64 word = pg_atomic_read_u64(&entry->word);
 
+			whole = whole && word != PLINTH_RATE_TAKEN;
 			if (!OidIsValid(entry->database) || word < idle)
 				continue;
 			array[n++] = (PlinthLimitSaved){
@@ -95,8 +98,9 @@ plinth_limits_table_copy(int partition, PlinthLimitSaved *array, int64 now)
 			};
 		}
 	}
-	LWLockRelease(&plinth_limits_table_locks[partition].lock);
-	return n;
+	if (!alone)
+		LWLockRelease(&plinth_limits_table_locks[partition].lock);
+	return whole ? n : -1;
 }
 
 void
