@@ -131,6 +131,9 @@ extern int64 plinth_cache_ticket_take(int32 cache, bool fresh_snapshot);
  */
 extern bool plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *value,
 									 int64 ticket, int64 max_bytes);
+/* Was a value invalidated after its ticket, by others (published) or by the transaction itself? */
+extern bool plinth_cache_pending_outdated(const PlinthCacheKey *key, const PlinthCacheValue *value,
+										  int64 ticket);
 extern void plinth_cache_pending_delete(const PlinthCacheKey *key);
 extern void plinth_cache_pending_prefix(int32 cache, const pg_uuid_t *user, const char *prefix,
 										int len);

@@ -354,9 +354,9 @@ plinth_cache_pending_command(int32 cache)
 	return InvalidCommandId;
 }
 
-/* Was a value computed before it was invalidated, by others or by the transaction itself? */
-static bool
-is_outdated(const PlinthCacheKey *key, const PlinthCacheValue *value, int64 ticket)
+bool
+plinth_cache_pending_outdated(const PlinthCacheKey *key, const PlinthCacheValue *value,
+							  int64 ticket)
 {
 	uint32 slots[PLINTH_CACHE_FILL_SLOTS];
 	int n = plinth_cache_slots_of_fill(key, value->tags, value->ntags, slots);
@@ -382,7 +382,7 @@ plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *valu
 	PlinthCacheOp *op;
 	char *data;
 
-	if (ticket != 0 && is_outdated(key, value, ticket))
+	if (ticket != 0 && plinth_cache_pending_outdated(key, value, ticket))
 		return false;
 
 	data = MemoryContextAllocHuge(TopTransactionContext, Max(value->size, 1));

@@ -179,7 +179,7 @@ ticket_holds(const PlinthCacheKey *key, const PlinthCacheValue *value, int64 tic
 	uint32 slots[PLINTH_CACHE_FILL_SLOTS];
 	int n;
 
-	if (!plinth_cache_usable() || !plinth_cache_ticket_known(ticket))
+	if (!plinth_cache_usable() || plinth_cache_pending_outdated(key, value, ticket))
 		return false;
 	n = plinth_cache_slots_of_fill(key, value->tags, value->ntags, slots);
 	return plinth_cache_slots_still(slots, n, ticket);

@@ -141,6 +141,8 @@ set_kind(FunctionCallInfo fcinfo, PlinthCacheKind kind)
 		PG_RETURN_BOOL(true);
 	}
 	ticket = given ? PG_GETARG_INT64(5) : plinth_cache_ticket_take(key.cache, false);
+	if (given && ticket == 0)
+		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(plinth_cache_pending_set(&key, &value, ticket, def.max_bytes) && ticket != 0);
 }
 

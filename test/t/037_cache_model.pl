@@ -66,6 +66,7 @@ CREATE PROCEDURE change(c text, usr_ uuid, k text, by int, INOUT complaint text)
 DECLARE
 	now_ bigint;
 	got jsonb;
+	ticket_ bigint := plinth.cache_ticket(c);
 BEGIN
 	IF random() < 0.3 THEN
 		BEGIN
@@ -79,6 +80,9 @@ BEGIN
 	END IF;
 	UPDATE truth SET v = v + by WHERE (cache, usr, key) = (c, usr_, k) RETURNING v INTO now_;
 	CALL invalidate(c, k);
+	IF plinth.cache_set(c, k, value(usr_, now_ - by), tags => ARRAY['tag of ' || k], ticket => ticket_) THEN
+		complaint := 'what it had read before it changed it was kept';
+	END IF;
 	got := plinth.cache_get(c, k);
 	IF got IS NOT NULL THEN
 		complaint := format('invalidated by itself, and still there: %s', got);
