@@ -46,9 +46,10 @@ extern bool plinth_crypto_open(const char *purpose, const char *context, const u
 /*
  * Reads a file that holds a key and that nobody else can read, without
  * newlines at its end; returns its length, at most size.  Anything wrong is
- * reported at elevel (ERROR or above) under the name that what gives it.
+ * reported at elevel (ERROR or above); messages call the file by its name,
+ * which need not tell where it is.
  */
-extern size_t plinth_crypto_key_file_read(int elevel, const char *what, const char *path,
+extern size_t plinth_crypto_key_file_read(int elevel, const char *name, const char *path,
 										  const char *hint, uint8 *buffer, size_t size);
 
 /* Constant-time comparison. */

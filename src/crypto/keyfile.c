@@ -17,26 +17,24 @@
 #include "storage/fd.h"
 
 static void
-check_permissions(int elevel, const char *what, const char *path, int fd)
+check_permissions(int elevel, const char *name, int fd)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
-		ereport(elevel,
-				(errcode_for_file_access(), errmsg("could not look at %s \"%s\": %m", what, path)));
+		ereport(elevel, (errcode_for_file_access(), errmsg("could not look at %s: %m", name)));
 	if (!S_ISREG(st.st_mode))
-		ereport(elevel, (errcode(ERRCODE_CONFIG_FILE_ERROR),
-						 errmsg("%s \"%s\" is not a regular file", what, path)));
-	if (st.st_uid != geteuid() && st.st_uid != 0)
 		ereport(elevel,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("%s \"%s\" must be owned by the server's user or root", what, path)));
+				(errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s is not a regular file", name)));
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		ereport(elevel, (errcode(ERRCODE_CONFIG_FILE_ERROR),
+						 errmsg("%s must be owned by the server's user or root", name)));
 	if ((st.st_uid == geteuid() && st.st_uid != 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0) ||
 		(st.st_uid == 0 && (st.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
-		ereport(elevel, (errcode(ERRCODE_CONFIG_FILE_ERROR),
-						 errmsg("%s \"%s\" can be read by others", what, path),
-						 errhint("Its permissions should be u=rw (0600), or u=rw,g=r (0640) if it "
-								 "is owned by root.")));
+		ereport(elevel,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s can be read by others", name),
+				 errhint("Its permissions should be u=rw (0600), or u=rw,g=r (0640) if it "
+						 "is owned by root.")));
 }
 
 /* Reads up to size bytes; -1 on an error. */
@@ -59,7 +57,7 @@ read_all(int fd, uint8 *buffer, size_t size)
 }
 
 size_t
-plinth_crypto_key_file_read(int elevel, const char *what, const char *path, const char *hint,
+plinth_crypto_key_file_read(int elevel, const char *name, const char *path, const char *hint,
 							uint8 *buffer, size_t size)
 {
 	uint8 beyond;
@@ -69,19 +67,17 @@ plinth_crypto_key_file_read(int elevel, const char *what, const char *path, cons
 	/* A pipe has no say in when this returns; the permissions tell that it is none. */
 	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	if (fd < 0)
-		ereport(elevel,
-				(errcode_for_file_access(), errmsg("could not open %s \"%s\": %m", what, path),
-				 hint != NULL ? errhint("%s", hint) : 0));
-	check_permissions(elevel, what, path, fd);
+		ereport(elevel, (errcode_for_file_access(), errmsg("could not open %s: %m", name),
+						 hint != NULL ? errhint("%s", hint) : 0));
+	check_permissions(elevel, name, fd);
 	len = read_all(fd, buffer, size);
 	if (len < 0)
-		ereport(elevel,
-				(errcode_for_file_access(), errmsg("could not read %s \"%s\": %m", what, path)));
+		ereport(elevel, (errcode_for_file_access(), errmsg("could not read %s: %m", name)));
 	if (len == size && read(fd, &beyond, 1) > 0)
 	{
 		sodium_memzero(buffer, size);
 		ereport(elevel, (errcode(ERRCODE_CONFIG_FILE_ERROR),
-						 errmsg("%s \"%s\" has more than %zu bytes", what, path, size)));
+						 errmsg("%s has more than %zu bytes", name, size)));
 	}
 	CloseTransientFile(fd);
 

@@ -55,8 +55,8 @@ plinth_crypto_root_key_load(void)
 	if (path[0] == '\0')
 		return;
 
-	len = plinth_crypto_key_file_read(FATAL, "root key file", path, HINT_MAKE, buffer,
-									  sizeof(buffer));
+	len = plinth_crypto_key_file_read(FATAL, psprintf("root key file \"%s\"", path), path,
+									  HINT_MAKE, buffer, sizeof(buffer));
 	if (!long_enough(buffer, len))
 	{
 		sodium_memzero(buffer, sizeof(buffer));

@@ -97,7 +97,24 @@ check_strictly(const char *json, size_t len)
 	};
 	JsonLexContext *lexer = plinth_compat_json_lexer(json, len, GetDatabaseEncoding(), true);
 
-	if (pg_parse_json(lexer, &actions) != JSON_SUCCESS)
+	JsonParseErrorType outcome = JSON_SUCCESS;
+
+	PG_TRY ()
+		;
+	{
+		outcome = pg_parse_json(lexer, &actions);
+	}
+	PG_CATCH ()
+		;
+	{
+		/* 15 raises what later versions return: an escape that the encoding has no place for. */
+		if (geterrcode() != ERRCODE_UNTRANSLATABLE_CHARACTER)
+			PG_RE_THROW();
+		FlushErrorState();
+		plinth_session_jwt_refuse();
+	}
+	PG_END_TRY();
+	if (outcome != JSON_SUCCESS)
 		plinth_session_jwt_refuse();
 }
 

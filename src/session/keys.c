@@ -71,7 +71,6 @@ plinth_session_key_keep(const char *kind, const void *description, size_t len, P
 {
 	uint8 kind_hash[PLINTH_HASH_BYTES];
 	uint8 hash[PLINTH_HASH_BYTES];
-	PlinthJoseKey *key;
 	KeptKey *kept;
 
 	if (kept_keys == NULL)
@@ -83,22 +82,16 @@ plinth_session_key_keep(const char *kind, const void *description, size_t len, P
 	plinth_crypto_hash(kind, strlen(kind), kind_hash);
 	plinth_crypto_mac(kind_hash, description, len, hash);
 	kept = hash_search(kept_keys, hash, HASH_FIND, NULL);
-	if (kept != NULL)
+	if (kept != NULL && kept->key != NULL)
 		return kept->key;
 
-	key = make(arg);
-	if (key == NULL)
-		return NULL;
-	if (hash_get_num_entries(kept_keys) >= MAX_KEPT)
+	/* The place first: no key may be lost where there is none for it. */
+	if (kept == NULL && hash_get_num_entries(kept_keys) >= MAX_KEPT)
 		forget_all();
-	kept = hash_search(kept_keys, hash, HASH_ENTER_NULL, NULL);
-	if (kept == NULL)
-	{
-		plinth_jose_key_free(key);
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	}
-	kept->key = key;
-	return key;
+	kept = hash_search(kept_keys, hash, HASH_ENTER, NULL);
+	kept->key = NULL;
+	kept->key = make(arg);
+	return kept->key;
 }
 
 /* The result's only row, in the caller's memory; false when there is not exactly one. */

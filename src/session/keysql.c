@@ -100,18 +100,21 @@ plinth_session_key_from_file(PlinthJoseAlg alg, const char *file)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no directory of signing keys is configured"),
 				 errhint("Set \"plinth.signing_key_directory\" and reload the configuration.")));
+	/* Any client may come here by a token: where the file is, is not for them. */
 	path = psprintf("%s/%s", plinth_setting_signing_key_directory, file);
-	len = plinth_crypto_key_file_read(ERROR, "signing key file", path, NULL, data, sizeof(data));
+	len = plinth_crypto_key_file_read(ERROR, psprintf("signing key file \"%s\"", file), path, NULL,
+									  data, sizeof(data));
 	key = plinth_jose_key_from_file(alg, data, len);
 	plinth_crypto_wipe(data, sizeof(data));
 	if (key == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("file \"%s\" holds no key for %s", path, plinth_jose_alg_name(alg)),
-				 errhint(alg == PLINTH_JOSE_HS256
-							 ? "It must hold at least 32 bytes."
-							 : "It must hold an unencrypted private key in PEM (PKCS #8): RSA of "
-							   "2048 to 4096 bits, P-256 or Ed25519.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CONFIG_FILE_ERROR),
+			 errmsg("signing key file \"%s\" holds no key for %s", file, plinth_jose_alg_name(alg)),
+			 errhint(alg == PLINTH_JOSE_HS256
+						 ? "It must hold at least 32 bytes."
+						 : "It must hold an unencrypted private key in PEM (PKCS #8): RSA of "
+						   "2048 to 4096 bits, P-256 or Ed25519.")));
 	return key;
 }
 

@@ -235,6 +235,8 @@ foreach my $encoding ('LATIN1', 'SQL_ASCII', 'EUC_JP')
 		my @parts = split /\./, $name;
 		my $claims = decode_base64url($parts[1]) =~ s/\{/{"x": "\xe2\x82\xac", /r;
 		psql_fails_like($node, $db, "SELECT plinth.jwt_verify('$parts[0]." . encode_base64url($claims) . ".$parts[2]')", qr/token is not valid/, "$encoding: what has no place in it");
+		$claims = decode_base64url($parts[1]) =~ s/\{/{"x": "\\u20ac", /r;
+		psql_fails_like($node, $db, "SELECT plinth.jwt_verify('$parts[0]." . encode_base64url($claims) . ".$parts[2]')", qr/token is not valid/, "$encoding: nor as an escape");
 	}
 }
 done_testing();
