@@ -7,6 +7,7 @@
 
 #include "cache/internal.h"
 #include "fmgr.h"
+#include "utils/array.h"
 
 /* -------------------------------------------------------------------------
  * Definitions (define.c)

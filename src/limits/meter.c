@@ -17,6 +17,7 @@
 #include "limits/internal.h"
 #include "limits/meter.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -163,8 +164,8 @@ passes_soft(const PlinthMeter *meter, const PlinthMeterUse *use, int64 amount)
 	return false;
 }
 
-static void raise_exceeded(const char *name, const PlinthMeter *meter, const PlinthMeterUse *use,
-						   int p) pg_attribute_noreturn();
+pg_noreturn static void raise_exceeded(const char *name, const PlinthMeter *meter,
+									   const PlinthMeterUse *use, int p);
 
 static void
 raise_exceeded(const char *name, const PlinthMeter *meter, const PlinthMeterUse *use, int p)

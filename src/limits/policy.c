@@ -69,11 +69,17 @@ plinth_limits_policies_changing(void)
 	changing_lxid = plinth_compat_lxid();
 }
 
+static bool
+within(int64 value, int64 bound)
+{
+	return value >= -bound && value <= bound;
+}
+
 int64
 plinth_limits_interval(const Interval *interval)
 {
-	if (interval->month < 0 || interval->month > 4800 || Abs(interval->day) > 146100 ||
-		Abs(interval->time / USECS_PER_DAY) > 146100)
+	if (interval->month < 0 || interval->month > 4800 || !within(interval->day, 146100) ||
+		!within(interval->time / USECS_PER_DAY, 146100))
 		return -1;
 	return (interval->month * INT64CONST(30) + interval->day) * USECS_PER_DAY + interval->time;
 }
