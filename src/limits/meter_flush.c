@@ -209,22 +209,27 @@ static void
 meter_main(int instance)
 {
 	TimestampTz purged_at = GetCurrentTimestamp();
+	TimestampTz flushed_at = purged_at;
 
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	/* An entry for this database, without which nobody may keep a definition. */
 	if (plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS) == 0)
 		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_LIMITS);
-	while (plinth_worker_wait(plinth_setting_meter_flush_interval))
+	/* In slices, so that a shorter interval is soon obeyed. */
+	while (plinth_worker_wait(Min(plinth_setting_meter_flush_interval, 1000)))
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		bool purge = now - purged_at >= PURGE_INTERVAL || now < purged_at;
+		bool flush = now < flushed_at ||
+					 now - flushed_at >= (int64) plinth_setting_meter_flush_interval * 1000;
 
-		if (!purge && !plinth_limits_meter_has_pending())
+		if (!purge && !(flush && plinth_limits_meter_has_pending()))
 			continue;
 		if (!try_flush(purge))
 			return;
+		flushed_at = GetCurrentTimestamp();
 		if (purge)
-			purged_at = now;
+			purged_at = flushed_at;
 	}
 }
 
