@@ -144,6 +144,26 @@ clear_places_left(PlinthCacheView *views, uint64 generation)
 	}
 }
 
+/* May a place be used for another cache, now or once its entries are cleared? */
+static bool
+is_available(PlinthCachePlace *p, uint64 generation)
+{
+	return p->database == InvalidOid || pg_atomic_read_u64(&p->bytes) == 0 ||
+		   (p->database == MyDatabaseId && (p->generation != generation || p->forgotten));
+}
+
+/* A look without locks, which spares them who would find all places taken at every call. */
+static bool
+any_available(uint64 generation)
+{
+	for (uint32 i = 0; i < plinth_cache_store->nplaces; i++)
+	{
+		if (is_available(plinth_cache_place(i), generation))
+			return true;
+	}
+	return false;
+}
+
 static uint32
 make_place(int32 cache, uint64 generation)
 {
@@ -195,7 +215,7 @@ plinth_cache_place_find(int32 cache)
 	if (place_is(*known, cache, generation))
 		return *known;
 	found = look_for_place(cache, generation);
-	if (found == PLINTH_CACHE_NONE)
+	if (found == PLINTH_CACHE_NONE && any_available(generation))
 		found = make_place(cache, generation);
 	if (found != PLINTH_CACHE_NONE)
 		*known = found;

@@ -207,7 +207,6 @@ make_op(const PlinthCacheOpName *name)
 		}
 	}
 	op->order = ++p->order;
-	touch_cache(name->cache)->count++;
 	return op;
 }
 
@@ -215,9 +214,11 @@ static void
 add_invalidation(const PlinthCacheOpName *name)
 {
 	PlinthCacheOp *op = make_op(name);
+	PlinthCacheTouched *touched = touch_cache(name->cache);
 
 	op->number = plinth_cache_sequence_next();
-	touch_cache(name->cache)->command = GetCurrentCommandId(false);
+	touched->command = GetCurrentCommandId(false);
+	touched->count++;
 }
 
 void
@@ -386,8 +387,10 @@ plinth_cache_pending_set(const PlinthCacheKey *key, const PlinthCacheValue *valu
 		return false;
 
 	data = MemoryContextAllocHuge(TopTransactionContext, Max(value->size, 1));
-	memcpy(data, value->data, value->size);
+	if (value->size > 0)
+		memcpy(data, value->data, value->size);
 	op = make_op(&name);
+	(void) touch_cache(key->cache);
 	op->value = *value;
 	op->value.data = data;
 	op->is_set = true;

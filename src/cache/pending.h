@@ -57,7 +57,7 @@ typedef struct PlinthCacheTouched
 {
 	int32 cache;
 	CommandId command; /* of the last invalidation; InvalidCommandId: only values set */
-	int64 count;       /* of operations */
+	int64 count;       /* of invalidations */
 } PlinthCacheTouched;
 
 typedef struct PlinthCachePending
