@@ -1,5 +1,6 @@
 # The examples in the documentation run: each ```sql block that follows a line
-# "<!-- test -->", one after another, each page in a database of its own.
+# "<!-- test -->", one after another, each page in a database of its own.  What
+# it prints is the block after it that follows a line "<!-- shows -->", if any.
 use strict;
 use warnings;
 
@@ -9,7 +10,7 @@ use Test::More;
 my $node = PlinthTest::node('docs', extension => 0);
 my $mongo = PlinthTest::mongo_start();
 my $root = $ENV{PLINTH_ROOT};
-my @pages = ("$root/README.md", glob "$root/docs/*.md");
+my @pages = ("$root/README.md", glob "$root/docs/*.md $root/docs/recipes/*.md");
 my $number = 0;
 
 # Every page has a section of MongoDB of its own.
@@ -18,13 +19,13 @@ sub blocks
 	my ($page) = @_;
 	my $text = PostgreSQL::Test::Utils::slurp_file($page);
 	my @blocks;
-	while ($text =~ /^<!-- test -->\n```sql\n(.*?)^```$/msg)
+	while ($text =~ /^<!-- test -->\n```sql\n(.*?)^```$(?:\n<!-- shows -->\n```\n(.*?)\n```$)?/msg)
 	{
-		my ($block, $line) = ($1, 1 + (substr($text, 0, $-[1]) =~ tr/\n//));
+		my ($block, $shows, $line) = ($1, $2, 1 + (substr($text, 0, $-[1]) =~ tr/\n//));
 		my $uri = $mongo->uri;
 		$block =~ s{mongodb://db\.example\.com[^'/]*/?}{$uri}g;
 		$block =~ s{\bdatabase '(\w+)'}{database 'docs_${number}_$1'}g;
-		push @blocks, [ $line, $block ];
+		push @blocks, [ $line, $block, $shows ];
 	}
 	return @blocks;
 }
@@ -38,8 +39,9 @@ foreach my $page (@pages)
 	$node->safe_psql("docs$number", 'CREATE EXTENSION plinth');
 	foreach my $block (@blocks)
 	{
-		my ($line, $sql) = @$block;
-		PlinthTest::psql_ok($node, "docs$number", $sql, "$name, line $line", timeout => 120);
+		my ($line, $sql, $shows) = @$block;
+		my $out = PlinthTest::psql_ok($node, "docs$number", $sql, "$name, line $line", timeout => 120);
+		is($out, $shows, "$name, line $line: what it shows") if defined $shows;
 	}
 }
 
