@@ -165,10 +165,14 @@ plinth_mongo_connect(const mongoc_uri_t *uri, const mongoc_host_list_t *host, vo
 	}
 	if (fd < 0)
 	{
+		/*
+		 * Not NULL: where the driver lost a known server's connection and
+		 * makes another at once, it holds a mutex that it takes again when it
+		 * is told so here, and waits for itself for ever.  A stream that is
+		 * closed fails at its first use, when that is over.
+		 */
 		client->connect_error = reason;
-		bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_CONNECT, "%s",
-					   reason.message);
-		return NULL;
+		return plinth_mongo_stream_new(client, -1, NULL);
 	}
 	client->connections++;
 	return plinth_mongo_stream_new(client, fd, ssl);

@@ -34,6 +34,7 @@ static const struct
 				   {"authsource", URI_PASS},
 				   {"compressors", URI_PASS},
 				   {"directconnection", URI_PASS},
+				   {"heartbeatfrequencyms", URI_PASS},
 				   {"loadbalanced", URI_PASS},
 				   {"replicaset", URI_PASS},
 				   {"srvmaxhosts", URI_PASS},
@@ -105,11 +106,12 @@ take_option(MongoUri *uri, StringInfo query, const char *name, const char *value
 		}
 	}
 	snprintf(why, sizeof(why), "option \"%.64s\" is not allowed in uri", name);
-	return refuse(error, hint, why,
-				  "Allowed are appName, authMechanism, authSource, compressors, directConnection, "
-				  "loadBalanced, replicaSet, retryReads, retryWrites, srvMaxHosts, srvServiceName, "
-				  "tls, w and zlibCompressionLevel; files and certificates are options of the "
-				  "server, timeouts are settings.");
+	return refuse(
+		error, hint, why,
+		"Allowed are appName, authMechanism, authSource, compressors, directConnection, "
+		"heartbeatFrequencyMS, loadBalanced, replicaSet, retryReads, retryWrites, srvMaxHosts, srvServiceName, "
+		"tls, w and zlibCompressionLevel; files and certificates are options of the "
+		"server, timeouts are settings.");
 }
 
 static bool

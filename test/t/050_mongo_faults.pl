@@ -132,6 +132,17 @@ ok(wait_until(sub { $tls->count('faults', 'untrusted') == 1 }), 'a certificate t
 $proxy->pass;
 ok(wait_until(sub { $plain->count('faults', 'silent') == 2 }), 'a server that speaks again');
 
+# A connection that ends when the driver is due to look at its servers again, and none that takes its place.
+my $fading = PlinthTest::proxy_start($plain);
+synced('fading', $fading->uri . '?heartbeatFrequencyMS=500');
+ok(wait_until(sub { $plain->count('faults', 'fading') == 1 }), 'a server that will go');
+sleep 1;
+$fading->refuse;
+sql("INSERT INTO fading VALUES (2, 'second')");
+shows('fading', qr/^unreachable: could not connect to /);
+$fading->pass;
+ok(wait_until(sub { $plain->count('faults', 'fading') == 2 }), 'and is back');
+
 # Another database can be dropped meanwhile, and the server stops at once.
 $proxy->blackhole;
 sql("INSERT INTO silent VALUES (3, 'third')");
