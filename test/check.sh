@@ -320,7 +320,7 @@ stage_sanitize() {
 	export PGHOST=$work/sanitizedb PGPORT=5432 PGUSER=postgres
 	pg_regress sanitize REGRESS="$names" ISOLATION=
 	server_stop
-	reports=$(cat "$logs"/valgrind.* | awk 'BEGIN { RS = "\n==[0-9]+== \n" } /plinth\.so|\/src\/(base|crypto|worker|decode|audit|identity|session|mongo|sync)\//')
+	reports=$(cat "$logs"/valgrind.* | awk 'BEGIN { RS = "\n==[0-9]+== \n" } /plinth\.so|\/src\/(base|crypto|worker|decode|limits|audit|identity|session|cache|mongo|sync)\//')
 	if [ -n "$reports" ] || grep -q 'runtime error:' "$work/sanitizedb/log"; then
 		head -80 <<<"$reports"
 		grep -A8 'runtime error:' "$work/sanitizedb/log" | head -60
