@@ -358,6 +358,8 @@ my @bad = (
 	[ 'no nbf', own(claims => { nbf => 'DELETE' }) ],
 	[ 'nbf is a string', own(claims => { nbf => '0' }) ],
 	[ 'iat is ahead', own(claims => { iat => $now + 900 }) ],
+	[ 'nbf is negative', own(claims => { nbf => -1 }) ],
+	[ 'iat is negative', own(claims => { iat => -1 }) ],
 	[ 'no iat', own(claims => { iat => 'DELETE' }) ],
 	# JSON
 	[ 'alg twice', raw_header(sub { s/\}$/,"alg":"ES256"}/ }) ],
