@@ -308,6 +308,7 @@ my @bad = (
 	[ 'no sub', own(claims => { sub => 'DELETE' }) ],
 	[ 'sub is another user', own(claims => { sub => $bob }) ],
 	[ 'sub in another form', own(claims => { sub => "{$ann}" }) ],
+	[ 'sub with something behind', own(claims => { sub => "${ann}0" }) ],
 	[ 'sub in capitals', own(claims => { sub => uc $ann }) ],
 	[ 'no sid', own(claims => { sid => 'DELETE' }) ],
 	[ 'another user\'s sid', own(claims => { sid => $bob_sid }) ],
