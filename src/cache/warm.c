@@ -130,12 +130,15 @@ int64
 plinth_cache_warm_run(const PlinthCacheDef *def)
 {
 	char *query = warming_query(def->id);
-	int64 ticket = plinth_cache_ticket_take(def->id, true);
 	Oid userid;
 	int sec_context;
 	int nestlevel;
+	int64 ticket;
 	int64 rows;
 
+	/* Makes the database known to shared memory: else what is put is forgotten when it is. */
+	(void) plinth_cache_generation();
+	ticket = plinth_cache_ticket_take(def->id, true);
 	if (query == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("cache \"%s\" has no warming query", def->name),
