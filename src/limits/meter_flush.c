@@ -143,14 +143,31 @@ purge_rows(void)
 	return more;
 }
 
+/* Shows what the service does while it is anything but running. */
+static void
+report(const char *state, const char *message)
+{
+	static bool special = false;
+
+	if (special || message != NULL)
+		plinth_worker_report(state, message);
+	special = message != NULL;
+}
+
 /* A transaction of the service; false when it must end. */
 static bool
 flush_once(bool purge)
 {
+	bool mine;
+
 	if (!plinth_worker_transaction_begin())
 		return false;
-	(void) plinth_limits_meter_flush(false);
+	mine = plinth_limits_meter_flush(false) >= 0;
 	plinth_worker_transaction_end();
+	if (mine)
+		report("running", NULL);
+	else
+		report("waiting", "another transaction flushes or resets meters");
 	while (purge)
 	{
 		if (!plinth_worker_transaction_begin())
@@ -176,8 +193,6 @@ try_flush(bool purge)
 		;
 	{
 		goes_on = flush_once(purge);
-		if (failed)
-			plinth_worker_report("running", NULL);
 		failed = false;
 	}
 	PG_CATCH ()
@@ -196,7 +211,7 @@ try_flush(bool purge)
 		if (!failed && edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			ereport(WARNING, (errcode(edata->sqlerrcode),
 							  errmsg("plinth could not write usage: %s", edata->message)));
-		plinth_worker_report("retrying", edata->message);
+		report("retrying", edata->message);
 		failed = true;
 		FreeErrorData(edata);
 		MemoryContextSwitchTo(context);
