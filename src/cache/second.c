@@ -26,6 +26,18 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/*
+ * The last invalidation of all of a cache, so that a statement that changes
+ * many rows of a watched table adds one row, not as many.  Another is needed
+ * after an entry of our own, and in another subtransaction.
+ */
+static struct
+{
+	LocalTransactionId lxid;
+	SubTransactionId subid;
+	int32 cache;
+} cleared;
+
 static Datum
 text_datum(const char *data, int len)
 {
@@ -157,6 +169,7 @@ insert_entry(const PlinthCacheDef *def, const PlinthCacheKey *key, const PlinthC
 	values[9] = snapshot;
 	plinth_base_spi_execute(def->durable ? &durable : &overflow, values, nulls, false,
 							SPI_OK_INSERT);
+	cleared.lxid = InvalidLocalTransactionId;
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 }
@@ -238,6 +251,7 @@ plinth_cache_second_touch(const PlinthCacheDef *def, const PlinthCacheKey *key,
 	values[4] = TimestampTzGetDatum(value->expires_at);
 	plinth_base_spi_execute(def->durable ? &durable : &overflow, values, NULL, false,
 							SPI_OK_INSERT);
+	cleared.lxid = InvalidLocalTransactionId;
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 }
@@ -255,7 +269,11 @@ plinth_cache_second_invalidate(const PlinthCacheDef *def, char kind, const pg_uu
 	PlinthAsOwner owner;
 	Datum values[5];
 	char nulls[5];
+	bool all = kind == 'a' && user == NULL;
 
+	if (all && cleared.cache == def->id && cleared.lxid == plinth_compat_lxid() &&
+		cleared.subid == GetCurrentSubTransactionId())
+		return;
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	memset(nulls, ' ', sizeof(nulls));
@@ -273,6 +291,12 @@ plinth_cache_second_invalidate(const PlinthCacheDef *def, char kind, const pg_uu
 	plinth_base_spi_execute(&plan, values, nulls, false, SPI_OK_INSERT);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+	if (all)
+	{
+		cleared.lxid = plinth_compat_lxid();
+		cleared.subid = GetCurrentSubTransactionId();
+		cleared.cache = def->id;
+	}
 }
 
 bool

@@ -47,6 +47,27 @@ COMMIT;
 SELECT plinth.cache_get_text('durable', 'a');
 BEGIN; SELECT plinth.cache_set_text('durable', 'a', 'four'); ROLLBACK;
 SELECT plinth.cache_get_text('durable', 'a');
+-- All of it, however often a transaction asks: one row, but one more after it has set something, and by savepoint.
+CREATE TABLE cache_watched AS SELECT n FROM generate_series(1, 1000) n;
+SELECT plinth.cache_watch('durable', 'cache_watched');
+CALL cache_purge();
+BEGIN;
+UPDATE cache_watched SET n = n;
+SELECT count(*) FROM plinth.cache_invalidations i JOIN plinth.caches c ON c.id = i.cache_id AND c.name = 'durable';
+SELECT plinth.cache_set_text('durable', 'own', '1'); SELECT plinth.cache_get_text('durable', 'own');
+UPDATE cache_watched SET n = n WHERE n = 1;
+SELECT plinth.cache_get_text('durable', 'own');
+SELECT plinth.cache_set_text('durable', 'own', '2');
+SAVEPOINT s;
+UPDATE cache_watched SET n = n WHERE n = 1;
+ROLLBACK TO s;
+SELECT plinth.cache_get_text('durable', 'own');
+UPDATE cache_watched SET n = n WHERE n = 1;
+SELECT plinth.cache_get_text('durable', 'own');
+COMMIT;
+DROP TABLE cache_watched;
+SELECT plinth.cache_set_text('durable', 'a', 'three', tags => '{t}');
+
 -- Under REPEATABLE READ: set, and valid as long as nobody invalidates.
 BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT plinth.cache_set_text('durable', 'rr', '1'), plinth.cache_get_text('durable', 'rr'); COMMIT;
 SELECT plinth.cache_get_text('durable', 'rr');
