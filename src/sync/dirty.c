@@ -2,15 +2,16 @@
  * dirty.c
  *		The keys of one mapping that are owed to MongoDB, in memory.
  *
- * Every key is in one of three lists: owed (oldest mark first), flying (taken:
- * its row is read, or about to be, and not acknowledged) or acked (until the
- * fence has moved past it).  Invariants:
+ * Every key is in one of four lists: owed (oldest mark first), flying (taken:
+ * its row is read, or about to be, and not acknowledged), acked (until the
+ * fence has moved past it) or fenced (until what is written down of the fence
+ * is on disk).  Invariants:
  *
  *	- An acknowledgement clears only marks made before the row was read: a key
- *	  that is marked while it flies, or while acked, is owed again.
- *	- lsn of a key is that of its first mark not yet fenced; owed is ordered by
- *	  it, so the least lsn that is still needed is at its head, in flying or in
- *	  acked.
+ *	  that is marked while it flies, or later, is owed again.
+ *	- lsn of a key is that of its first mark not yet let go; owed is ordered by
+ *	  it, so the least lsn that is still needed is at its head or in one of the
+ *	  other lists.
  *
  * All of it belongs to one process and needs no lock.
  */
@@ -71,7 +72,8 @@ plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent)
 	dlist_init(&set->owed);
 	dlist_init(&set->flying);
 	dlist_init(&set->acked);
-	set->nowed = set->nacked = 0;
+	dlist_init(&set->fenced);
+	set->nowed = set->nacked = set->nfenced = 0;
 	set->bytes = 0;
 }
 
@@ -138,8 +140,11 @@ plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const ch
 	{
 		/* Its unfenced acknowledgement still needs the older lsn. */
 		dlist_delete(&dirty->node);
-		set->nacked--;
-		dirty->acked = false;
+		if (dirty->fenced)
+			set->nfenced--;
+		else
+			set->nacked--;
+		dirty->acked = dirty->fenced = false;
 		dirty->seen_at = GetCurrentTimestamp();
 		move_to_owed(set, dirty, dirty->lsn);
 	}
@@ -261,8 +266,23 @@ void
 plinth_sync_dirty_fenced(PlinthDirtySet *set)
 {
 	while (!dlist_is_empty(&set->acked))
-		remove_key(set, dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->acked)));
+	{
+		PlinthDirtyKey *key =
+			dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->acked));
+
+		key->fenced = true;
+		dlist_push_tail(&set->fenced, &key->node);
+	}
+	set->nfenced += set->nacked;
 	set->nacked = 0;
+}
+
+void
+plinth_sync_dirty_flushed(PlinthDirtySet *set)
+{
+	while (!dlist_is_empty(&set->fenced))
+		remove_key(set, dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->fenced)));
+	set->nfenced = 0;
 }
 
 void
@@ -303,5 +323,5 @@ plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only)
 	if (!dlist_is_empty(&set->owed))
 		least = dlist_container(PlinthDirtyKey, node, set->owed.head.next)->lsn;
 	least = least_of(&set->flying, least);
-	return owed_only ? least : least_of(&set->acked, least);
+	return owed_only ? least : least_of(&set->fenced, least_of(&set->acked, least));
 }

@@ -5,8 +5,8 @@
  * A collection has one fence document.  It names its one writer (system
  * identifier, database OID, timeline, epoch) and a WAL position, and moves by
  * compare-and-set only.  The order at a checkpoint is: writes acknowledged by
- * the majority, then the fence, then what the fence covers leaves our tables
- * and memory, then the slot.  So a fence that is found
+ * the majority, then the fence, then what the fence covers leaves our tables,
+ * and once that is on disk memory, then the slot.  So a fence that is found
  *
  *	 - ahead of what we remember, within our WAL: an ordinary crash of ours;
  *	 - beyond the end of our WAL, or of another timeline: this server was
@@ -420,6 +420,8 @@ write_down(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 			plinth_sync_store_task(mapping, task);
 		}
 	}
+	/* Nobody waits for the disk here: checkpoint_finish looks when it is there. */
+	plinth_sync_lane_commit_lazily();
 }
 
 static void
@@ -438,6 +440,22 @@ let_go(PlinthLaneMapping *mapping)
 	mapping->fence_due = false;
 }
 
+void
+plinth_sync_checkpoint_finish(PlinthLane *lane, bool wait)
+{
+	ListCell *lc;
+
+	if (lane->fenced_lsn == InvalidXLogRecPtr)
+		return;
+	if (wait)
+		XLogFlush(lane->fenced_lsn);
+	else if (GetFlushRecPtr(NULL) < lane->fenced_lsn)
+		return;
+	lane->fenced_lsn = InvalidXLogRecPtr;
+	foreach (lc, lane->mappings)
+		plinth_sync_dirty_flushed(&((PlinthLaneMapping *) lfirst(lc))->dirty);
+}
+
 bool
 plinth_sync_checkpoint(PlinthLane *lane)
 {
@@ -448,6 +466,7 @@ plinth_sync_checkpoint(PlinthLane *lane)
 	ListCell *lc;
 	bool ok = true;
 
+	plinth_sync_checkpoint_finish(lane, true);
 	foreach (lc, lane->mappings)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
@@ -469,6 +488,7 @@ plinth_sync_checkpoint(PlinthLane *lane)
 	{
 		if (plinth_sync_lane_run(lane, NULL, write_down, fenced))
 		{
+			lane->fenced_lsn = XactLastCommitEnd;
 			MemoryContextSwitchTo(work);
 			foreach (lc, fenced)
 				let_go(lfirst(lc));

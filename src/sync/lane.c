@@ -36,6 +36,8 @@
 #define ACKS_A_FENCE 10000
 #define LOOK_EVERY_MS 2000
 #define STATS_EVERY_MS 250
+/* By then the WAL writer has flushed what nobody waits for, mostly. */
+#define FLUSH_MS 250
 
 static PlinthLane *the_lane = NULL;
 
@@ -305,17 +307,27 @@ look(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	/* Beginning a transaction takes in what was invalidated. */
 }
 
-/* What moves by time or by others. */
+/*
+ * What moves by time or by others.  Each mapping is looked at every
+ * LOOK_EVERY_MS, one at a time: it takes milliseconds, and keys wait for it.
+ */
 static void
 look_around(PlinthLane *lane)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	int n = list_length(lane->mappings);
 
-	if (TimestampDifferenceExceeds(lane->last_look, now, LOOK_EVERY_MS))
+	if (now >= lane->look_at || TimestampDifferenceExceeds(now, lane->look_at, LOOK_EVERY_MS))
 	{
-		lane->last_look = now;
+		lane->look_at = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS / Max(n, 1));
 		plinth_sync_lane_run(lane, NULL, look, NULL);
-		lane->shapes_stale = true;
+		if (n > 0)
+		{
+			PlinthLaneMapping *mapping = list_nth(lane->mappings, lane->look_next++ % n);
+
+			mapping->look_due = true;
+			lane->shapes_stale = true;
+		}
 	}
 	if (lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
 		plinth_sync_lane_load(lane);
@@ -341,6 +353,9 @@ pause_length(PlinthLane *lane)
 
 	if (lane->retry_at > now)
 		due = Min(due, lane->retry_at);
+	due = Min(due, lane->look_at);
+	if (lane->fenced_lsn != InvalidXLogRecPtr)
+		due = Min(due, TimestampTzPlusMilliseconds(now, FLUSH_MS));
 	foreach (lc, lane->mappings)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
@@ -375,6 +390,7 @@ turn(PlinthLane *lane, bool *did)
 		if (lane->client != NULL && fence_is_due(lane))
 			plinth_sync_checkpoint(lane);
 	}
+	plinth_sync_checkpoint_finish(lane, false);
 	plinth_sync_report_publish(lane);
 	if (TimestampDifferenceExceeds(lane->last_stats, GetCurrentTimestamp(), STATS_EVERY_MS))
 		plinth_sync_report_stats(lane);

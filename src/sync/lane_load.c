@@ -151,10 +151,14 @@ take_assignment(PlinthLane *lane)
 void
 plinth_sync_lane_load(PlinthLane *lane)
 {
+	ListCell *lc;
+
 	/* The generation first: what is committed meanwhile is loaded again. */
 	lane->generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	take_assignment(lane);
 	plinth_sync_lane_run(lane, NULL, do_load, NULL);
+	foreach (lc, lane->mappings)
+		((PlinthLaneMapping *) lfirst(lc))->look_due = true;
 	lane->shapes_stale = true;
 }
 
@@ -191,11 +195,13 @@ plinth_sync_lane_settle(PlinthLane *lane)
 		bool changed = false;
 		bool stale = mapping->shape_stale;
 
+		if (!stale && !mapping->look_due)
+			continue;
 		/*
 		 * Cleared before: what moves meanwhile sets it again.  What makes a
 		 * mapping impossible to run may go without a sign, such as a GRANT.
 		 */
-		mapping->shape_stale = false;
+		mapping->shape_stale = mapping->look_due = false;
 		if (!plinth_sync_lane_run(lane, mapping, do_settle, &changed) ||
 			((changed || stale || mapping->def->problem != NULL) &&
 			 !plinth_sync_lane_run(lane, mapping, do_reload, NULL)))

@@ -65,7 +65,7 @@ plinth_sync_room_needs_fence(PlinthLane *lane)
 		PlinthLaneMapping *mapping = lfirst(lc);
 
 		owed += mapping->dirty.nowed;
-		acked += mapping->dirty.nacked;
+		acked += mapping->dirty.nacked + mapping->dirty.nfenced;
 	}
 	return acked > owed;
 }

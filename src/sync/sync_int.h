@@ -292,13 +292,14 @@ typedef struct PlinthDirtyKey
 	const char *key; /* first: the hash key, with keylen and hash */
 	uint32 keylen;
 	uint32 hash;
-	dlist_node node;   /* in owed (oldest lsn first), flying or acked */
+	dlist_node node;   /* in owed (oldest lsn first), flying, acked or fenced */
 	XLogRecPtr lsn;    /* of the first mark not acknowledged */
 	TransactionId xid; /* of the last mark */
 	TimestampTz seen_at;
 	bool in_flight;
 	bool again;  /* marked while in flight */
-	bool acked;  /* in acked: waits for the fence */
+	bool acked;  /* in acked, waits for the fence; or in fenced */
+	bool fenced; /* in fenced: waits for the fence to be written down */
 	bool zombie; /* an earlier write of it may still land */
 } PlinthDirtyKey;
 
@@ -309,8 +310,10 @@ typedef struct PlinthDirtySet
 	dlist_head owed;
 	dlist_head flying;
 	dlist_head acked;
+	dlist_head fenced;
 	long nowed;
 	long nacked;
+	long nfenced;
 	Size bytes;
 } PlinthDirtySet;
 
@@ -326,6 +329,8 @@ extern void plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key);
 extern void plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key);
 /* The fence moved: what was acknowledged is done.  Or the connection broke: it is owed again. */
 extern void plinth_sync_dirty_fenced(PlinthDirtySet *set);
+/* What is written down of the fence is on disk: what was done leaves memory. */
+extern void plinth_sync_dirty_flushed(PlinthDirtySet *set);
 extern void plinth_sync_dirty_unfenced(PlinthDirtySet *set);
 /* The least lsn still needed; 0 when none. */
 extern XLogRecPtr plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only);
@@ -377,6 +382,7 @@ typedef struct PlinthLaneMapping
 	TimestampTz retry_at; /* this mapping alone waits until then */
 	int failures;
 	bool shape_stale;
+	bool look_due;        /* its definition may have changed without a sign */
 	XLogRecPtr sweep_lsn; /* of the first mark to sweep that is not a task yet, or 0 */
 	List *sweep_xids;     /* whose marks those are, as Oids */
 	bool sweep_all;       /* not only to sweep: everything again */
@@ -405,12 +411,14 @@ typedef struct PlinthLane
 	TimestampTz retry_at; /* the server waits until then; 0: not waiting */
 	TimestampTz last_checkpoint;
 	TimestampTz last_stats;
-	TimestampTz last_look; /* when invalidations were last taken in */
+	TimestampTz look_at; /* when a mapping's definition is to be looked at next */
+	int look_next;       /* which */
 	TimestampTz last_log;
 	char last_logged[PLINTH_SYNC_MESSAGE_LEN];
-	long acked; /* since the last checkpoint */
-	bool full;  /* no marks are taken until keys leave memory */
-	bool gone;  /* the extension is */
+	long acked;            /* since the last checkpoint */
+	XLogRecPtr fenced_lsn; /* where the last fence is written down, until that is on disk; or 0 */
+	bool full;             /* no marks are taken until keys leave memory */
+	bool gone;             /* the extension is */
 } PlinthLane;
 
 extern void plinth_sync_lane_main(int instance);
@@ -539,6 +547,8 @@ extern bool plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping
 extern bool plinth_sync_fence_hold(PlinthLane *lane, PlinthLaneMapping *mapping);
 /* Moves the fences, then writes down what they cover; false when the server failed. */
 extern bool plinth_sync_checkpoint(PlinthLane *lane);
+/* Lets go what the last fence covers once that is on disk; with wait it sees to that. */
+extern void plinth_sync_checkpoint_finish(PlinthLane *lane, bool wait);
 
 /* tasks.c: one step of the mapping's first task; true when there was anything to do. */
 extern bool plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping);
