@@ -29,6 +29,7 @@ typedef struct Slot
 {
 	Oid database; /* InvalidOid: free */
 	uint32 policy;
+	Oid incarnation; /* of the extension; in the slot of limits without a policy */
 } Slot;
 
 typedef struct Counts
@@ -89,10 +90,31 @@ plinth_limits_count_slot(Oid database, uint32 policy)
 			clear_slot(slot);
 			counts->slots[slot].database = database;
 			counts->slots[slot].policy = policy;
+			counts->slots[slot].incarnation = InvalidOid;
 		}
 	}
 	LWLockRelease(&locks[0].lock);
 	return slot;
+}
+
+int
+plinth_limits_count_incarnation(Oid database, Oid incarnation)
+{
+	int slot = plinth_limits_count_slot(database, PLINTH_LIMITS_ADHOC);
+	Oid known;
+
+	if (slot < 0 || counts->slots[slot].incarnation == incarnation)
+		return slot;
+
+	/* One that has none yet is new: others may have begun to count already. */
+	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
+	known = counts->slots[slot].incarnation;
+	counts->slots[slot].incarnation = incarnation;
+	LWLockRelease(&locks[0].lock);
+	if (!OidIsValid(known) || known == incarnation)
+		return slot;
+	plinth_limits_table_purge(database, -1);
+	return plinth_limits_count_incarnation(database, incarnation);
 }
 
 void

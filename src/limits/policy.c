@@ -30,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/worker.h"
 
 #define STANDBY_KEEP_US USECS_PER_SEC
 
@@ -191,7 +192,7 @@ read_all(MemoryContext memory)
 	PlinthAsOwner owner;
 
 	all->incarnation = get_relname_relid("rate_limits", plinth_base_schema_oid());
-	all->adhoc_slot = plinth_limits_count_slot(MyDatabaseId, PLINTH_LIMITS_ADHOC);
+	all->adhoc_slot = plinth_limits_count_incarnation(MyDatabaseId, all->incarnation);
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	if (latest)
@@ -289,10 +290,19 @@ plinth_limits_policy_find(const PlinthLimitPolicies *policies, const char *name,
 			 errhint("Create it with plinth.rate_limit_create().")));
 }
 
+/* The extension is gone from this database. */
+static bool
+forget_all(void)
+{
+	plinth_limits_table_purge(MyDatabaseId, -1);
+	return true;
+}
+
 void
 plinth_limits_policy_init(void)
 {
 	plinth_limits_table_init();
 	plinth_limits_count_init();
 	plinth_limits_save_init();
+	plinth_worker_on_absent(forget_all);
 }

@@ -80,6 +80,12 @@ typedef enum PlinthLimitCount
 
 /* Where a policy's counters are; -1 when all places are taken: then it is not counted. */
 extern int plinth_limits_count_slot(Oid database, uint32 policy);
+
+/*
+ * Where limits without a policy are counted; what another extension of this
+ * database, dropped since, had counted and keeps in use is forgotten first.
+ */
+extern int plinth_limits_count_incarnation(Oid database, Oid incarnation);
 extern void plinth_limits_count_add(int slot, PlinthLimitCount which);
 extern uint64 plinth_limits_count_read(int slot, PlinthLimitCount which);
 extern void plinth_limits_count_purge(Oid database, int64 policy);
