@@ -179,6 +179,23 @@ queue_entries(const PlinthCacheView *view, bool own)
 	return entries;
 }
 
+/* A block that is free: of the list of those, or one that was never used. */
+static uint32
+take_block(const PlinthCacheView *view)
+{
+	PlinthCachePartition *partition = view->partition;
+	uint32 block = partition->free;
+
+	Assert(partition->nfree > 0);
+	partition->nfree--;
+	if (block != PLINTH_CACHE_NONE)
+		partition->free = block_at(view, block)->next;
+	else
+		block = partition->used++;
+	block_at(view, block)->is_head = false;
+	return block;
+}
+
 PlinthCacheEntry *
 plinth_cache_entry_add(const PlinthCacheView *view, const PlinthCacheProbe *probe,
 					   const PlinthCacheValue *value)
@@ -189,17 +206,19 @@ plinth_cache_entry_add(const PlinthCacheView *view, const PlinthCacheProbe *prob
 	PlinthSieveEntries all = queue_entries(view, false);
 	PlinthSieveEntries own = queue_entries(view, true);
 	PlinthCacheShare *share = plinth_cache_share(probe->place, view->number);
-	uint32 first = partition->free;
+	uint32 first = take_block(view);
 	uint32 last = first;
 	uint32 *bucket = bucket_of(view, (uint32) probe->hash);
 	PlinthCacheEntry *entry = plinth_cache_entry(view, first);
 	Cursor cursor;
 
-	Assert(nblocks <= partition->nfree);
 	for (Size i = 1; i < nblocks; i++)
-		last = block_at(view, last)->next;
-	partition->free = block_at(view, last)->next;
-	partition->nfree -= nblocks;
+	{
+		uint32 block = take_block(view);
+
+		block_at(view, last)->next = block;
+		last = block;
+	}
 	block_at(view, last)->next = PLINTH_CACHE_NONE;
 
 	entry->is_head = true;

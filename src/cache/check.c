@@ -65,7 +65,7 @@ check_partition(const PlinthCacheView *view, Account *account)
 	}
 	if (entries != partition->queue.count)
 		return "the queue is not as long as it says";
-	if (count_chain(view, partition->free) != partition->nfree)
+	if (count_chain(view, partition->free) + nblocks - partition->used != partition->nfree)
 		return "there are not as many free blocks as it says";
 	if (used + partition->nfree != nblocks)
 		return "blocks are neither free nor in use, or both";

@@ -291,21 +291,12 @@ init_partition(uint32 number)
 {
 	PlinthCachePartitionPadded *partitions = plinth_cache_at(plinth_cache_store->partitions);
 	PlinthCachePartition *partition = &partitions[number].partition;
-	uint32 nblocks = plinth_cache_store->nblocks;
-	char *blocks = (char *) plinth_cache_at(plinth_cache_store->blocks) +
-				   (Size) number * nblocks * PLINTH_CACHE_BLOCK;
 
 	plinth_sieve_init(&partition->queue);
 	partition->sweep = 0;
-	partition->free = 0;
-	partition->nfree = nblocks;
-	for (uint32 i = 0; i < nblocks; i++)
-	{
-		PlinthCacheBlock *block = (PlinthCacheBlock *) (blocks + (Size) i * PLINTH_CACHE_BLOCK);
-
-		block->next = i + 1 < nblocks ? i + 1 : PLINTH_CACHE_NONE;
-		block->is_head = false;
-	}
+	partition->used = 0;
+	partition->free = PLINTH_CACHE_NONE;
+	partition->nfree = plinth_cache_store->nblocks;
 }
 
 static void
@@ -314,7 +305,7 @@ init_memory(void *ptr)
 	PlinthCacheStore *store = ptr;
 	uint32 *buckets;
 
-	/* Only what is small: blocks are written one by one, as they are used. */
+	/* Only what is small: blocks are touched when they are first used. */
 	memset(store, 0, sizeof(PlinthCacheStore));
 	divide(store);
 	if (!pg_strong_random(&store->seed, sizeof(store->seed)) ||

@@ -166,11 +166,11 @@ sweep(const PlinthCacheView *view, TimestampTz now)
 {
 	PlinthCachePartition *partition = view->partition;
 
-	for (int i = 0; i < SWEEP_BLOCKS; i++)
+	for (int i = 0; i < SWEEP_BLOCKS && partition->used > 0; i++)
 	{
 		PlinthCacheEntry *entry = plinth_cache_entry(view, partition->sweep);
 
-		if (++partition->sweep >= plinth_cache_store->nblocks)
+		if (++partition->sweep >= partition->used)
 			partition->sweep = 0;
 		if (entry->is_head && is_dead(view, entry, now))
 			drop_entry(view, entry, now);

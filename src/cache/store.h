@@ -103,8 +103,9 @@ typedef struct PlinthCacheShare
 
 typedef struct PlinthCachePartition
 {
-	uint32 free; /* the first free block */
-	uint32 nfree;
+	uint32 free;  /* the first free block of those that were in use */
+	uint32 nfree; /* with those that never were */
+	uint32 used;  /* blocks from here on never were, and hold nothing */
 	uint32 sweep; /* the next block to be looked at for a dead entry */
 	PlinthSieveQueue queue;
 } PlinthCachePartition;
