@@ -97,7 +97,7 @@ places_by_settings(void)
 static Size
 places_size(uint32 places)
 {
-	Size size = mul_size(places, sizeof(LeaseGroup));
+	Size size = MAXALIGN(mul_size(places, sizeof(LeaseGroup)));
 
 	size = add_size(size, mul_size(places, sizeof(Lease)));
 	return MAXALIGN(add_size(size, mul_size(places, sizeof(uint32))));
@@ -113,7 +113,7 @@ part_at(int index)
 	part.lock = &locks[index].lock;
 	part.heads = &shared->partitions[index];
 	part.groups = (LeaseGroup *) base;
-	part.leases = (Lease *) (base + (Size) shared->places * sizeof(LeaseGroup));
+	part.leases = (Lease *) (base + MAXALIGN((Size) shared->places * sizeof(LeaseGroup)));
 	part.buckets = (uint32 *) ((char *) part.leases + (Size) shared->places * sizeof(Lease));
 	return part;
 }
