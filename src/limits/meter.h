@@ -241,6 +241,7 @@ typedef struct PlinthMeterRows
 	int n;
 	Datum *column[PLINTH_METER_COLUMNS];
 } PlinthMeterRows;
+extern Datum plinth_limits_meter_dimension(const PlinthMeterKey *key); /* as the table has it */
 extern void plinth_limits_meter_rows_init(PlinthMeterRows *rows, int max);
 extern void plinth_limits_meter_rows_add(PlinthMeterRows *rows, int64 meter,
 										 const PlinthMeterKey *key, PlinthMeterPeriod period,

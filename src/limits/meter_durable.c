@@ -32,6 +32,14 @@ static PlinthPlan write_plan = {
 				 NUMERICARRAYOID, BOOLOID},
 };
 
+Datum
+plinth_limits_meter_dimension(const PlinthMeterKey *key)
+{
+	return PointerGetDatum(key->dimension == NULL
+							   ? cstring_to_text("")
+							   : cstring_to_text_with_len(key->dimension, key->dimlen));
+}
+
 void
 plinth_limits_meter_rows_init(PlinthMeterRows *rows, int max)
 {
@@ -48,8 +56,7 @@ plinth_limits_meter_rows_add(PlinthMeterRows *rows, int64 meter, const PlinthMet
 
 	rows->column[0][n] = Int64GetDatum(meter);
 	rows->column[1][n] = PointerGetDatum(cstring_to_text_with_len(key->key, key->keylen));
-	rows->column[2][n] = PointerGetDatum(
-		cstring_to_text_with_len(key->dimension, key->dimension == NULL ? 0 : key->dimlen));
+	rows->column[2][n] = plinth_limits_meter_dimension(key);
 	rows->column[3][n] = CStringGetTextDatum(plinth_limits_meter_period_names[period]);
 	rows->column[4][n] = TimestampTzGetDatum(start);
 	rows->column[5][n] = NumericGetDatum(amount);

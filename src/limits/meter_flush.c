@@ -154,20 +154,23 @@ report(const char *state, const char *message)
 	special = message != NULL;
 }
 
-/* A transaction of the service; false when it must end. */
+/* One transaction or more of the service; false when it must end. */
 static bool
-flush_once(bool purge)
+work_once(bool flush, bool purge)
 {
-	bool mine;
+	if (flush)
+	{
+		bool mine;
 
-	if (!plinth_worker_transaction_begin())
-		return false;
-	mine = plinth_limits_meter_flush(false) >= 0;
-	plinth_worker_transaction_end();
-	if (mine)
-		report("running", NULL);
-	else
-		report("waiting", "another transaction flushes or resets meters");
+		if (!plinth_worker_transaction_begin())
+			return false;
+		mine = plinth_limits_meter_flush(false) >= 0;
+		plinth_worker_transaction_end();
+		if (mine)
+			report("running", NULL);
+		else
+			report("waiting", "another transaction flushes or resets meters");
+	}
 	while (purge)
 	{
 		if (!plinth_worker_transaction_begin())
@@ -181,18 +184,20 @@ flush_once(bool purge)
 	return true;
 }
 
-/* As flush_once, but what fails is told and tried again: amounts wait in memory meanwhile. */
+/* As work_once, but what fails is told and tried again: amounts wait in memory meanwhile. */
 static bool
-try_flush(bool purge)
+try_work(bool flush, bool purge)
 {
 	static bool failed = false;
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool goes_on = true;
 
+	if (!flush && !purge)
+		return true;
 	PG_TRY ()
 		;
 	{
-		goes_on = flush_once(purge);
+		goes_on = work_once(flush, purge);
 		failed = false;
 	}
 	PG_CATCH ()
@@ -223,8 +228,8 @@ try_flush(bool purge)
 static void
 meter_main(int instance)
 {
-	TimestampTz purged_at = GetCurrentTimestamp();
-	TimestampTz flushed_at = purged_at;
+	TimestampTz purged_at = DT_NOBEGIN;
+	TimestampTz flushed_at = GetCurrentTimestamp();
 
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	/* An entry for this database, without which nobody may keep a definition. */
@@ -234,17 +239,17 @@ meter_main(int instance)
 	while (plinth_worker_wait(Min(plinth_setting_meter_flush_interval, 1000)))
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		bool purge = now - purged_at >= PURGE_INTERVAL || now < purged_at;
+		bool purge =
+			purged_at == DT_NOBEGIN || now - purged_at >= PURGE_INTERVAL || now < purged_at;
 		bool flush = now < flushed_at ||
 					 now - flushed_at >= (int64) plinth_setting_meter_flush_interval * 1000;
 
-		if (!purge && !(flush && plinth_limits_meter_has_pending()))
-			continue;
-		if (!try_flush(purge))
+		if (!try_work(flush && plinth_limits_meter_has_pending(), purge))
 			return;
-		flushed_at = GetCurrentTimestamp();
+		if (flush)
+			flushed_at = GetCurrentTimestamp();
 		if (purge)
-			purged_at = flushed_at;
+			purged_at = now;
 	}
 }
 

@@ -201,8 +201,7 @@ plinth_limits_meter_amounts(const PlinthMeter *meter, const PlinthMeterKey *key,
 
 	values[0] = Int64GetDatum(meter->id);
 	values[1] = PointerGetDatum(cstring_to_text_with_len(key->key, key->keylen));
-	values[2] = PointerGetDatum(
-		cstring_to_text_with_len(key->dimension, key->dimension == NULL ? 0 : key->dimlen));
+	values[2] = plinth_limits_meter_dimension(key);
 	values[3] = CStringGetTextDatum(plinth_limits_meter_period_names[period]);
 	values[4] = TimestampTzGetDatum(from);
 	values[5] = TimestampTzGetDatum(to);

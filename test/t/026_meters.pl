@@ -151,6 +151,14 @@ $node->start;
 is(sql("SELECT plinth.meter_read('m', 'stop')"), '7', 'a broken file is not believed');
 like(substr(slurp_file($node->logfile), $log), qr/ignoring file "pg_stat\/plinth_meters.stat"/, 'which the log tells');
 
+# ---- retention -----------------------------------------------------------------------
+sql("UPDATE plinth.meters SET retention = '2 days' WHERE name = 'm'; UPDATE plinth.meters SET periods = '{minute}' WHERE name = 'q'");
+sql("INSERT INTO plinth.meter_usage (meter_id, key, period, period_start, amount) SELECT m.id, 'old', p, now() - d * interval '1 day', 1"
+	  . " FROM plinth.meters m, unnest('{minute,hour,day,month}'::text[]) p, unnest('{1,3}'::int[]) d WHERE m.name IN ('m', 'q')");
+$node->restart;
+my $kept = "SELECT m.name, u.period, count(*) FROM plinth.meter_usage u JOIN plinth.meters m ON m.id = u.meter_id WHERE u.key = 'old' GROUP BY 1, 2 ORDER BY 1, 2";
+ok(wait_until(sub { sql($kept) eq "m|day|1\nm|hour|1\nm|minute|1\nm|month|2\nq|day|2\nq|hour|2\nq|minute|2\nq|month|2" }), 'minutes, hours and days go with their time, if a meter says so') or diag(sql($kept));
+
 # ---- full memory ---------------------------------------------------------------------
 $node->append_conf('postgresql.conf', "plinth.limits_memory = '256kB'\n");
 $node->restart;
