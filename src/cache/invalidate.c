@@ -239,14 +239,15 @@ same_view(const SnapshotData *a, const SnapshotData *b)
 		   (a->xcnt == 0 || memcmp(a->xip, b->xip, a->xcnt * sizeof(TransactionId)) == 0);
 }
 
-/* Does every snapshot that is in use see what published invalidations belong to? */
+typedef bool (*SnapshotTest)(const SnapshotData *snapshot, const void *arg);
+
+/* Does a test hold for every snapshot that is in use? */
 static bool
-snapshots_suffice(TransactionId last_xid, CommandId own_command)
+snapshots_all(SnapshotTest test, const void *arg)
 {
-	Snapshot latest = GetLatestSnapshot();
 	Snapshot registered;
 	pairingheap_node *node;
-	bool suffice = true;
+	bool all = true;
 
 	/* Of the catalogs' snapshot no value is made. */
 	InvalidateCatalogSnapshot();
@@ -254,16 +255,50 @@ snapshots_suffice(TransactionId last_xid, CommandId own_command)
 	node = &registered->ph_node;
 	while (node->prev_or_parent != NULL)
 		node = node->prev_or_parent;
-	for (; suffice && node != NULL; node = next_node(node))
-	{
-		SnapshotData *snapshot = pairingheap_container(SnapshotData, ph_node, node);
-
-		suffice = snapshot->snapshot_type == SNAPSHOT_MVCC && !snapshot->takenDuringRecovery &&
-				  (own_command == InvalidCommandId || snapshot->curcid > own_command) &&
-				  (TransactionIdPrecedes(last_xid, snapshot->xmin) || same_view(snapshot, latest));
-	}
+	for (; all && node != NULL; node = next_node(node))
+		all = test(pairingheap_container(SnapshotData, ph_node, node), arg);
 	UnregisterSnapshot(registered);
-	return suffice;
+	return all;
+}
+
+/* What a snapshot must see. */
+typedef struct Needed
+{
+	TransactionId last_xid;
+	CommandId own_command;
+	Snapshot latest;
+} Needed;
+
+static bool
+suffices(const SnapshotData *snapshot, const void *arg)
+{
+	const Needed *needed = arg;
+
+	return snapshot->snapshot_type == SNAPSHOT_MVCC && !snapshot->takenDuringRecovery &&
+		   (needed->own_command == InvalidCommandId || snapshot->curcid > needed->own_command) &&
+		   (TransactionIdPrecedes(needed->last_xid, snapshot->xmin) ||
+			same_view(snapshot, needed->latest));
+}
+
+/* Does every snapshot that is in use see what published invalidations belong to? */
+static bool
+snapshots_suffice(TransactionId last_xid, CommandId own_command)
+{
+	Needed needed = {last_xid, own_command, GetLatestSnapshot()};
+
+	return snapshots_all(suffices, &needed);
+}
+
+static bool
+is_like(const SnapshotData *snapshot, const void *arg)
+{
+	return snapshot->snapshot_type == SNAPSHOT_MVCC && same_view(snapshot, arg);
+}
+
+bool
+plinth_cache_snapshots_agree(void)
+{
+	return snapshots_all(is_like, GetActiveSnapshot());
 }
 
 bool

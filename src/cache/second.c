@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "cache/define.h"
 #include "cache/store.h"
@@ -198,22 +199,49 @@ ticket_holds(const PlinthCacheKey *key, const PlinthCacheValue *value, int64 tic
 	return plinth_cache_slots_still(slots, n, ticket);
 }
 
+/*
+ * What every snapshot that this backend is using sees, that of an open cursor
+ * too: all before its xmin.  It may well see more, so this holds an entry to
+ * be older than it is.
+ */
+static Datum
+oldest_snapshot_datum(void)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint64 epoch = EpochFromFullTransactionId(next);
+	TransactionId xmin = MyProc->xmin;
+	uint64 full;
+
+	if (xmin > XidFromFullTransactionId(next))
+		epoch--;
+	full = epoch << 32 | xmin;
+	return DirectFunctionCall1(
+		pg_snapshot_in, CStringGetDatum(psprintf(UINT64_FORMAT ":" UINT64_FORMAT ":", full, full)));
+}
+
 bool
 plinth_cache_second_put(const PlinthCacheDef *def, const PlinthCacheKey *key,
 						const PlinthCacheValue *value, bool ticketed, int64 ticket)
 {
 	Datum snapshot;
 
-	if (ticketed)
+	/* The value may come from any snapshot that is in use. */
+	if (!ticketed && (IsolationUsesXactSnapshot() || plinth_cache_snapshots_agree()))
 	{
-		PushActiveSnapshot(GetLatestSnapshot());
-		snapshot = snapshot_datum();
-		PopActiveSnapshot();
-		if (!ticket_holds(key, value, ticket))
-			return false;
+		insert_entry(def, key, value, false, snapshot_datum());
+		return true;
 	}
-	else
-		snapshot = snapshot_datum();
+	if (!ticketed)
+		ticket = plinth_cache_ticket_take(def->id, false);
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = snapshot_datum();
+	PopActiveSnapshot();
+	if (!ticket_holds(key, value, ticket))
+	{
+		if (ticketed)
+			return false;
+		snapshot = oldest_snapshot_datum();
+	}
 	insert_entry(def, key, value, ticketed, snapshot);
 	return true;
 }

@@ -271,6 +271,9 @@ extern bool plinth_cache_ticket_known(int64 ticket);
 extern bool plinth_cache_slots_unmoved(const uint32 *slots, int n, int64 ticket);
 extern bool plinth_cache_slots_still(const uint32 *slots, int n, int64 ticket);
 
+/* Do all snapshots that this backend is using see the same as the active one? */
+extern bool plinth_cache_snapshots_agree(void);
+
 /* Moves a slot to a sequence number, never back. */
 extern void plinth_cache_slot_move(uint32 slot, uint64 number);
 extern uint64 plinth_cache_sequence_next(void);
