@@ -45,11 +45,12 @@ packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
 	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2 python3-jwt python3-cryptography)
 if [ "$base" = 15 ]; then
 	packages+=(clang-14 clang-format-14 libclang-rt-14-dev maven openjdk-17-jdk-headless python3-pip python3-pymongo)
+	command -v npm >/dev/null || packages+=(nodejs npm)
 else
-	packages+=(default-jre-headless)
+	# What comes from Maven and npm was fetched outside.
+	packages+=(default-jre-headless nodejs)
 	export PG_CONFIG=/usr/lib/postgresql/$base/bin/pg_config
 fi
-command -v npm >/dev/null || packages+=(nodejs npm)
 say "packages"
 test/deps.sh "${packages[@]}" || die "cannot go on without them"
 
