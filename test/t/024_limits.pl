@@ -105,7 +105,7 @@ DECLARE
 BEGIN
     FOR n IN 1..200 LOOP
         denied := denied + (NOT (plinth.rate_limit_check('lone', 'me')).allowed)::int;
-        PERFORM pg_catalog.pg_sleep(0.01);
+        PERFORM pg_catalog.pg_sleep(0.0105);
     END LOOP;
     IF denied > 0 THEN
         RAISE EXCEPTION '% denied', denied;
