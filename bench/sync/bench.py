@@ -29,6 +29,7 @@ SECONDS = int(os.environ.get("BENCH_SECONDS", 8))
 PARTS = os.environ.get("BENCH_PARTS", "throughput sink app lag memory").split()
 BATCH = 1000  # plinth.sync_batch_rows
 AT_ONCE = 100  # rows of a transaction of the stream
+LARGE = int(os.environ.get("BENCH_LARGE", 10000000))
 PROBES = 150
 DATABASE = "plinth_bench"
 INSERT = ("INSERT INTO bench.replies SELECT $1::bigint, thread_id, author_id, body, tags, score, likes, hidden, "
@@ -350,14 +351,39 @@ class Bench:
         watch = Memory(pids)
         watch.start()
         self.sql("INSERT INTO bench.replies SELECT * FROM bench.fill(%s, %s)", ROWS + 1, ROWS + many)
+        start = time.monotonic()
         self.wait()
+        seconds = time.monotonic() - start
         peak = watch.stop()
         say("\nPrivate memory in MB: after a snapshot; at most in a transaction of %d rows (plinth.sync_memory = %s)" %
             (many, self.value("SHOW plinth.sync_memory")))
         for name in pids:
             say("  %-10s %8.1f %8.1f" % (name, idle[name], peak[name]))
+        say("  delivered to the sink within %.1f s of its commit, %.0f rows/s; sync_dirty then takes %d bytes" %
+            (seconds, many / seconds, self.value("SELECT pg_relation_size('plinth.sync_dirty')")))
         self.sql("SELECT plinth.sync_drop('replies'), plinth.sync_drop('quiet_sink')")
         self.sql("DELETE FROM bench.replies WHERE id > %s", ROWS)
+
+    # ---- large ----
+
+    def large(self):
+        """A snapshot of many rows against the sink, and what it takes; the rows are narrow for the disk's sake."""
+        self.sql("CREATE TABLE bench.many (id bigint PRIMARY KEY, v text NOT NULL)")
+        self.sql("INSERT INTO bench.many SELECT g, md5(g::text) || ' of many' FROM generate_series(1, %s) g", LARGE)
+        self.sql("VACUUM ANALYZE bench.many")
+        self.keep_alive("sink")
+        watch = Memory({"decoder": self.worker("decoder"), "lane": self.worker("lane", "sink")})
+        watch.start()
+        start = time.monotonic()
+        self.sql("SELECT plinth.sync_table('bench.many', 'sink', collection => %s)", self.new_collection())
+        if not self.value("SELECT plinth.sync_wait('2 hours')"):
+            raise RuntimeError("the snapshot did not come to an end")
+        seconds = time.monotonic() - start
+        peak = watch.stop()
+        say("\nA snapshot of %d rows to the sink: %.0f s, %.0f rows/s; at most %s MB private" %
+            (LARGE, seconds, LARGE / seconds, ", ".join("%s %.1f" % p for p in peak.items())))
+        self.sql("SELECT plinth.sync_drop('many'), plinth.sync_drop('quiet_sink')")
+        self.sql("DROP TABLE bench.many")
 
     def run(self):
         mongo = None
@@ -383,6 +409,8 @@ class Bench:
             self.lag(uri, rate)
         if "memory" in PARTS:
             self.memory()
+        if "large" in PARTS:
+            self.large()
         sink.stop()
         if mongo is not None:
             mongo.stop()

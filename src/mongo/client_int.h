@@ -115,6 +115,8 @@ extern char *plinth_mongo_read_secret(const char *path, PlinthMongoError *error)
 extern void plinth_mongo_error_set(PlinthMongoError *error, PlinthMongoStatus status, int code,
 								   const char *fmt, ...) pg_attribute_printf(4, 5);
 extern void plinth_mongo_error_clear(PlinthMongoError *error);
+/* As far as there is a message: there is one of these for each op, and most are empty. */
+extern void plinth_mongo_error_copy(PlinthMongoError *to, const PlinthMongoError *from);
 extern PlinthMongoStatus plinth_mongo_error_from_server(PlinthMongoError *error, int code,
 														const char *message, size_t len);
 extern PlinthMongoStatus plinth_mongo_error_from_driver(PlinthMongoClient *client,

@@ -120,6 +120,14 @@ plinth_mongo_error_clear(PlinthMongoError *error)
 	error->message[0] = '\0';
 }
 
+void
+plinth_mongo_error_copy(PlinthMongoError *to, const PlinthMongoError *from)
+{
+	to->status = from->status;
+	to->code = from->code;
+	strlcpy(to->message, from->message, sizeof(to->message));
+}
+
 static PlinthMongoStatus
 status_of_code(int code)
 {

@@ -85,7 +85,7 @@ static void
 set_all(const Batch *batch, const PlinthMongoError *error)
 {
 	for (int i = 0; i < batch->count; i++)
-		batch->ops[i]->error = *error;
+		plinth_mongo_error_copy(&batch->ops[i]->error, error);
 }
 
 /* Takes {index, code, errmsg} of writeErrors; returns how many there were. */
@@ -251,12 +251,14 @@ plinth_mongo_write(PlinthMongoClient *client, const char *collection, PlinthMong
 				   PlinthMongoError *error)
 {
 	PlinthMongoOp **room = palloc(Max(nops, 1) * sizeof(PlinthMongoOp *));
+	PlinthMongoError unsent;
 	int utf8len;
 
 	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
 	plinth_mongo_error_clear(error);
+	plinth_mongo_error_set(&unsent, PLINTH_MONGO_UNREACHABLE, -1, "not sent");
 	for (int i = 0; i < nops; i++)
-		plinth_mongo_error_set(&ops[i].error, PLINTH_MONGO_UNREACHABLE, -1, "not sent");
+		plinth_mongo_error_copy(&ops[i].error, &unsent);
 
 	write_kind(client, collection, PLINTH_MONGO_DELETE, ops, nops, room, error);
 	write_kind(client, collection, PLINTH_MONGO_REPLACE, ops, nops, room, error);

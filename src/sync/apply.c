@@ -54,7 +54,11 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 
 	*unknown = false;
 	for (int i = 0; i < batch->nops; i++)
-		ops[i] = batch->ops[i].op;
+	{
+		ops[i].kind = batch->ops[i].op.kind;
+		ops[i].id = batch->ops[i].op.id;
+		ops[i].document = batch->ops[i].op.document;
+	}
 	status = plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
 	if (status == PLINTH_MONGO_OK)
 	{
@@ -69,9 +73,11 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 			}
 			if (ops[i].error.status == PLINTH_MONGO_WRITE_CONCERN)
 				*unknown = true;
-			batch->ops[i].op.error = ops[i].error;
 			if (ops[i].error.status != PLINTH_MONGO_OK)
+			{
+				batch->ops[i].op.error = ops[i].error;
 				continue;
+			}
 			if (ops[i].kind == PLINTH_MONGO_DELETE)
 				mapping->stat.documents_deleted++;
 			else

@@ -44,12 +44,17 @@ plinth_sync_batch_add(PlinthSyncBatch *batch, PlinthMongoOpKind kind, int key)
 	}
 	else if (batch->nops == batch->maxops)
 	{
-		batch->maxops *= 2;
+		batch->maxops *= 4;
 		batch->ops = repalloc_huge(batch->ops, sizeof(PlinthSyncOp) * batch->maxops);
 	}
 	op = &batch->ops[batch->nops++];
-	memset(op, 0, sizeof(*op));
+	/* All of it but the room for a message. */
+	memset(&op->op, 0, offsetof(PlinthMongoOp, error));
 	op->op.kind = kind;
+	op->op.error.status = PLINTH_MONGO_OK;
+	op->op.error.code = 0;
+	op->op.error.message[0] = '\0';
 	op->key = key;
+	op->literal = NULL;
 	return op;
 }
