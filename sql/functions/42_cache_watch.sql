@@ -17,7 +17,7 @@ COMMENT ON FUNCTION plinth.cache_watch(text, regclass, text, text) IS
 'Makes each change of a table invalidate entries of a cache, in the same transaction.
 relation: a table or partitioned table of the caller''s. key_expression, tag_expression: over the row''s columns, IMMUTABLE and of functions written in C; the key or tag to invalidate, of the old row and of the new one, nothing for NULL; without either all of the cache. TRUNCATE invalidates all.
 In a cache that is per user a key is invalidated for every user, with all keys that begin with it.
-Errors: 42704 and 42501 as cache_alter, 42501 for a table that is not the caller''s, 42809 for what is no table, 42601, 42703, 42P17 and 0A000 for an expression that cannot be used, 22023 for both expressions.';
+Errors: 42704 and 42501 as cache_alter, 42501 for a table that is not the caller''s, 42809 for what is no table, 0A000 for a temporary one, 42601, 42703, 42P17 and 0A000 for an expression that cannot be used, 22023 for both expressions.';
 
 CREATE OR REPLACE FUNCTION plinth.cache_unwatch(cache text, relation regclass) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_cache_unwatch';

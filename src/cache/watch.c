@@ -74,6 +74,10 @@ check_table(Relation rel)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not a table", RelationGetRelationName(rel)),
 						errhint("Watch the tables that it is made of.")));
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("\"%s\" is a temporary table", RelationGetRelationName(rel)),
+						errhint("Invalidate by request what depends on it.")));
 	if (rel->rd_rel->relispartition)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is a partition", RelationGetRelationName(rel)),

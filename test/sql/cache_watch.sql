@@ -93,6 +93,8 @@ SELECT plinth.cache_watch('w_key', 'posts', '');
 SELECT plinth.cache_watch('w_key', 'posts', 'id', 'id');
 SELECT plinth.cache_watch('w_key', 'held');
 SELECT plinth.cache_watch('w_key', 'parted_1');
+CREATE TEMP TABLE passing (id int);
+SELECT plinth.cache_watch('w_key', 'passing');
 SELECT plinth.cache_watch('w_key', NULL);
 SELECT plinth.cache_watch('no such', 'posts');
 SELECT plinth.cache_watch('w_key', 'pg_catalog.pg_class');
