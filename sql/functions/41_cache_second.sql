@@ -60,7 +60,9 @@ REVOKE ALL ON plinth._cache_valid_durable, plinth._cache_valid_overflow FROM PUB
 -- the same rule.  While an invalid entry is too young, nothing goes.
 
 CREATE OR REPLACE FUNCTION plinth._cache_purge(cache integer) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    -- Statistics know nothing of tables that fill and empty within seconds.
+    SET enable_nestloop = off AS $$
 DECLARE
     c plinth.caches;
     h plinth.cache_horizons;
