@@ -192,6 +192,10 @@ extern void plinth_limits_meter_take(PlinthMeterBatch *batch, TransactionId xid)
 extern void plinth_limits_meter_taken_written(PlinthMeterBatch *batch);
 extern void plinth_limits_meter_taken_back(PlinthMeterBatch *batch);
 
+/* Asks for a flush before its time, for want of room; and tells, once, that somebody has asked. */
+extern void plinth_limits_meter_press(void);
+extern bool plinth_limits_meter_pressed(void);
+
 /* Is anything pending, or in flight, in this database? */
 extern bool plinth_limits_meter_has_pending(void);
 

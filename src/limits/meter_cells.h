@@ -75,7 +75,8 @@ typedef struct MeterCounters
 typedef struct MeterShared
 {
 	uint64 seed;
-	uint32 places; /* cells of each partition */
+	pg_atomic_uint32 pressed; /* somebody found no room */
+	uint32 places;            /* cells of each partition */
 	MeterPartition partitions[METER_PARTITIONS];
 	MeterCounters counters[METER_COUNTERS]; /* guarded by the last lock but for the atomics */
 } MeterShared;

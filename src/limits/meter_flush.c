@@ -241,7 +241,7 @@ meter_main(int instance)
 		TimestampTz now = GetCurrentTimestamp();
 		bool purge =
 			purged_at == DT_NOBEGIN || now - purged_at >= PURGE_INTERVAL || now < purged_at;
-		bool flush = now < flushed_at ||
+		bool flush = plinth_limits_meter_pressed() || now < flushed_at ||
 					 now - flushed_at >= (int64) plinth_setting_meter_flush_interval * 1000;
 
 		if (!try_work(flush && plinth_limits_meter_has_pending(), purge))

@@ -90,6 +90,7 @@ store_fill(void *ptr)
 	plinth_limits_meter_shared = shared;
 	shared->places = places_by_settings();
 	plinth_crypto_random(&shared->seed, sizeof(shared->seed));
+	pg_atomic_init_u32(&shared->pressed, 0);
 	for (int i = 0; i < METER_COUNTERS; i++)
 	{
 		pg_atomic_init_u64(&shared->counters[i].adds, 0);

@@ -11,6 +11,7 @@
 #include "limits/meter.h"
 #include "limits/meter_cells.h"
 #include "miscadmin.h"
+#include "worker/worker.h"
 
 bool
 plinth_limits_meter_walk(const MeterPart *part, MeterVisitor visit, void *arg)
@@ -142,6 +143,19 @@ void
 plinth_limits_meter_taken_back(PlinthMeterBatch *batch)
 {
 	land(batch, false);
+}
+
+void
+plinth_limits_meter_press(void)
+{
+	pg_atomic_write_u32(&plinth_limits_meter_shared->pressed, 1);
+	plinth_worker_wake(MyDatabaseId, "meter", 0);
+}
+
+bool
+plinth_limits_meter_pressed(void)
+{
+	return pg_atomic_exchange_u32(&plinth_limits_meter_shared->pressed, 0) != 0;
 }
 
 static bool

@@ -163,15 +163,22 @@ ok(wait_until(sub { sql($kept) eq "m|day|1\nm|hour|1\nm|minute|1\nm|month|2\nq|d
 $node->append_conf('postgresql.conf', "plinth.limits_memory = '256kB'\n");
 $node->restart;
 sql("SELECT plinth.meter_create('allow', on_error => 'allow'), plinth.meter_create('deny')");
+# Full it stays only while no flush is possible.
+$holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; SELECT plinth.meter_flush()');
 my $fill = "SELECT count(plinth.meter_add('%s', 1, 'full-' || i)) FROM generate_series(1, 2000) i";
 psql_fails_like($node, 'postgres', sprintf($fill, 'deny'), qr/no memory is left for meter "deny".*HINT:  Raise "plinth.limits_memory"/s, 'full memory is an error');
 psql_fails_like($node, 'postgres', sprintf($fill, 'deny'), qr/no memory is left for meter "deny"/, 'and stays one');
 psql_ok($node, 'postgres', "SELECT plinth.meter_add('deny', 1, 'full-1')", 'a key that has its place still counts');
 psql_ok($node, 'postgres', sprintf($fill, 'allow'), 'a meter that allows goes on');
 cmp_ok(sql("SELECT full_memory FROM plinth.stat_meters WHERE name = 'allow'"), '>', 1000, 'and tells how often');
+$holder->query_safe('COMMIT');
+$holder->quit;
 my $counted = sql("SELECT adds FROM plinth.stat_meters WHERE name = 'allow'");
 sql('SELECT plinth.meter_flush()');
 is(sql("$in_table 'allow'"), $counted, 'what it says it has counted is there');
+psql_ok($node, 'postgres', sprintf($fill, 'deny'), 'with flushes, counting waits for room, whatever their interval');
+is(sql("SELECT sum(plinth.meter_read('deny', 'full-' || i)) > 2000 FROM generate_series(1, 2000) i"), 't', 'and nothing is lost');
 my $room = "DO \$\$ BEGIN FOR i IN 1 .. 200 LOOP PERFORM plinth.meter_add('%s', 1, 'room-' || i); COMMIT; PERFORM plinth.meter_flush(); COMMIT; END LOOP; END \$\$";
 psql_ok($node, 'postgres', sprintf($room, 'deny'), 'what is flushed gives its room to others');
 is(sql("SELECT sum(plinth.meter_read('deny', 'room-' || i)) FROM generate_series(1, 200) i"), '200', 'and is still there');
@@ -185,8 +192,11 @@ is(sql("SELECT sum(plinth.meter_read(m.name, 'gone')) FROM plinth.meters m"), '0
 is(sql('SELECT count(*) FROM plinth.meter_usage'), '0', 'none at all');
 sql('CREATE DATABASE second');
 $node->safe_psql('second', "CREATE EXTENSION plinth; SELECT plinth.meter_create('a', on_error => 'allow')");
+$holder = $node->background_psql('second');
+$holder->query_safe('BEGIN; SELECT plinth.meter_flush()');
 $node->safe_psql('second', sprintf($fill, 'a'));
 psql_fails_like($node, 'postgres', sprintf($room, 'a'), qr/no memory is left/, 'another database can take all memory');
+$holder->quit;
 sql('DROP DATABASE second');
 psql_ok($node, 'postgres', sprintf($room, 'a'), 'which comes back with DROP DATABASE');
 
