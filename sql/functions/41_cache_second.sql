@@ -62,7 +62,7 @@ REVOKE ALL ON plinth._cache_valid_durable, plinth._cache_valid_overflow FROM PUB
 CREATE OR REPLACE FUNCTION plinth._cache_purge(cache integer) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     -- Statistics know nothing of tables that fill and empty within seconds.
-    SET enable_nestloop = off AS $$
+    SET enable_nestloop = off SET jit = off AS $$
 DECLARE
     c plinth.caches;
     h plinth.cache_horizons;
