@@ -55,7 +55,7 @@ ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator', $next),
 
 WorkerTest::signal_worker('KILL', $node, 'second', 'coordinator');
 ok(PlinthTest::wait_until(
-		sub { $node->log_contains('reinitializing') && ($node->psql('postgres', 'SELECT 1'))[0] == 0 }
+		sub { $node->log_contains('reinitializing') && PlinthTest::answers($node) }
 	),
 	'kill -9 of a worker restarts the cluster');
 ok(WorkerTest::wait_for_worker($node, 'postgres', 'coordinator'), 'which finds the first database');

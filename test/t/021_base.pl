@@ -96,7 +96,7 @@ my $victim = $node->background_psql('postgres', on_error_die => 0);
 my $pid = $victim->query('SELECT pg_backend_pid()');
 kill 'KILL', $pid;
 ok(wait_until(sub { slurp_file($node->logfile, $log_offset) =~ /database system is ready to accept connections/ }), 'PostgreSQL restarts after a kill -9');
-ok(wait_until(sub { $node->psql('postgres', 'SELECT 1') == 0 }), 'and answers');
+ok(wait_until(sub { PlinthTest::answers($node) }), 'and answers');
 is($node->safe_psql('postgres', "SELECT (plinth.session_verify('$token')).user_id IS NOT NULL"), 't', 'sessions are still there');
 psql_ok($node, 'postgres', "BEGIN; SELECT plinth.context_begin('$token'); SELECT plinth.session_revoke(); COMMIT", 'shared memory works');
 is($node->safe_psql('postgres', "SELECT (plinth.session_verify('$token')).user_id IS NULL"), 't', 'as before');

@@ -31,7 +31,7 @@ SQL
 
 sub alive
 {
-	return wait_until(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 });
+	return wait_until(sub { PlinthTest::answers($node) });
 }
 
 # A save that began after this call has ended: two have, each with something

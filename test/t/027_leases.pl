@@ -66,7 +66,7 @@ is($node->safe_psql('postgres', $held), '2', 'two are held');
 my $before = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 kill 'KILL', $pid;
 eval { $session->quit };
-ok(wait_until(sub { my ($rc, $out) = $node->psql('postgres', $held); return $rc == 0 && $out eq '0'; }), 'kill -9: all are free after the crash restart');
+ok(wait_until(sub { (PlinthTest::ask($node, 'postgres', $held) // '') eq '0' }), 'kill -9: all are free after the crash restart');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $before, 'of the same postmaster');
 
 # ---- memory ---------------------------------------------------------------------------

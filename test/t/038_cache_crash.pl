@@ -88,7 +88,7 @@ sub sound
 
 sub comes_back
 {
-	return wait_until(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }) || BAIL_OUT('the server does not come back');
+	return wait_until(sub { PlinthTest::answers($node) }) || BAIL_OUT('the server does not come back');
 }
 
 # A transaction whose commit waits after its first half, and its process.

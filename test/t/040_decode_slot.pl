@@ -87,7 +87,7 @@ ok(wait_until(sub { my $now = decoder(); $now ne '' && $now ne $pid }), 'a decod
 is(generation(), $first, 'with the same slot');
 $pid = decoder();
 kill 'KILL', $pid;
-ok(wait_until(sub { my ($rc, $out) = $node->psql('postgres', "SELECT active_pid FROM pg_replication_slots"); $rc == 0 && $out ne '' && $out ne $pid }),
+ok(wait_until(sub { my $out = PlinthTest::ask($node, 'postgres', 'SELECT active_pid FROM pg_replication_slots') // ''; $out ne '' && $out ne $pid }),
 	'and after kill -9, which restarts the server');
 is(generation(), $first, 'with the same slot');
 is(state(), 'ready', 'nothing is lost');

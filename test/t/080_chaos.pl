@@ -63,9 +63,7 @@ my $watch = IPC::Run::start(
 sub ask
 {
 	my ($sql) = @_;
-	my $late;
-	my ($rc, $out) = $node->psql('postgres', $sql, timeout => 60, timed_out => \$late);
-	return !$late && $rc == 0 ? $out : '';
+	return PlinthTest::ask($node, 'postgres', $sql) // '';
 }
 
 sub pid_of
@@ -76,7 +74,7 @@ sub pid_of
 
 sub running
 {
-	return PlinthTest::wait_until(sub { ask('SELECT 1') eq '1' });
+	return PlinthTest::wait_until(sub { PlinthTest::answers($node) });
 }
 
 my @kinds = (

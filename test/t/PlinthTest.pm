@@ -160,6 +160,28 @@ sub start_again
 		});
 }
 
+# What a query returns, or undef when it fails, takes longer than a minute, or
+# nobody answers.  Not by the node's psql, which dies when it cannot hand a
+# statement to a psql that has found no server and ended.
+sub ask
+{
+	my ($node, $dbname, $sql) = @_;
+	my ($out, $err) = ('', '');
+	my $ok = eval {
+		IPC::Run::run([ 'psql', '-XAtq', '-d', $node->connstr($dbname), '-c', $sql ],
+			'<', '/dev/null', '>', \$out, '2>', \$err, IPC::Run::timeout(60));
+	};
+	chomp $out;
+	return $ok ? $out : undef;
+}
+
+# Whether a server answers.
+sub answers
+{
+	my ($node) = @_;
+	return (ask($node, 'postgres', 'SELECT 1') // '') eq '1';
+}
+
 # Waits until all that was written so far is delivered, fenced, and behind the
 # slot of a database: a fault that comes now finds nothing half done.
 sub settled
