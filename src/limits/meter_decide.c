@@ -48,6 +48,9 @@ plinth_limits_meter_decide(const char *name, PlinthMeter *meter, const PlinthMet
 	{
 		PlinthMeterOutcome outcome;
 
+		/* What this transaction changed may be rolled back to a savepoint, and with it the touch. */
+		if (meter->changed && !meter->durable && amount != 0)
+			plinth_base_generation_touch(PLINTH_GEN_LIMITS);
 		if (meter->durable || meter->changed)
 			outcome = plinth_limits_meter_decide_durable(meter, key, amount, use);
 		else
@@ -62,6 +65,7 @@ plinth_limits_meter_decide(const char *name, PlinthMeter *meter, const PlinthMet
 				plinth_limits_meter_load(meter, key, &bases);
 				break;
 			case PLINTH_METER_NOT_NOW:
+				CHECK_FOR_INTERRUPTS();
 				plinth_limits_meter_get(name, meter);
 				bases.loaded = false;
 				break;

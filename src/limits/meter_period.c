@@ -29,14 +29,24 @@ plinth_limits_meter_period(const PlinthMeter *meter, const char *meter_name, con
 					errhint("SELECT periods FROM plinth.meters; each has \"total\" besides.")));
 }
 
-TimestampTz
-plinth_limits_meter_start(PlinthMeterPeriod period, TimestampTz at, const char *zone)
+static TimestampTz
+truncated(PlinthMeterPeriod period, TimestampTz at, const char *zone)
 {
-	if (period == PLINTH_METER_TOTAL || TIMESTAMP_NOT_FINITE(at))
-		return DT_NOBEGIN;
 	return DatumGetTimestampTz(DirectFunctionCall3(
 		timestamptz_trunc_zone, CStringGetTextDatum(plinth_limits_meter_period_names[period]),
 		TimestampTzGetDatum(at), CStringGetTextDatum(zone)));
+}
+
+TimestampTz
+plinth_limits_meter_start(PlinthMeterPeriod period, TimestampTz at, const char *zone)
+{
+	TimestampTz start;
+
+	if (period == PLINTH_METER_TOTAL || TIMESTAMP_NOT_FINITE(at))
+		return DT_NOBEGIN;
+	start = truncated(period, at, zone);
+	/* Where clocks are put back over midnight it comes twice, and this is the second. */
+	return start <= at ? start : truncated(period, start - 12 * USECS_PER_HOUR, zone);
 }
 
 void

@@ -17,6 +17,7 @@
 
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "limits/meter.h"
@@ -136,6 +137,16 @@ read_file(FILE *file, bool count, int64 *lost)
 	return EQ_CRC32C(crc, header.crc) && fgetc(file) == EOF;
 }
 
+/*
+ * A copy of a server that was stopped, which replays the WAL of the original:
+ * that one has the same file, and flushes it.
+ */
+static bool
+in_recovery(void)
+{
+	return access(STANDBY_SIGNAL_FILE, F_OK) == 0 || access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
+}
+
 void
 plinth_limits_meter_save_load(void)
 {
@@ -160,7 +171,8 @@ plinth_limits_meter_save_load(void)
 					  errmsg("ignoring file \"%s\", which is not whole", SAVE_FILE),
 					  errdetail("Usage that was counted and not flushed is lost.")));
 	/* What stays where it is would be counted again by the next start. */
-	if (durable_unlink(SAVE_FILE, LOG) == 0 && whole && read_file(file, true, &lost) && lost > 0)
+	if (durable_unlink(SAVE_FILE, LOG) == 0 && whole && !in_recovery() &&
+		read_file(file, true, &lost) && lost > 0)
 		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					  errmsg("%lld amounts that were not flushed have no room and are lost",
 							 (long long) lost),

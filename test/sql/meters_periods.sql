@@ -8,6 +8,15 @@ SET TimeZone = 'UTC';
 SELECT plinth.meter_create('b', time_zone => 'Europe/Berlin', periods => '{minute,hour,day,month}');
 SELECT plinth.meter_create('l', time_zone => 'Australia/Lord_Howe', periods => '{hour,day}');
 SELECT plinth.meter_create('s', time_zone => 'Pacific/Apia', periods => '{day}');
+-- Midnight twice: the hour between the two still belongs to the day before, and to the month before.
+SELECT plinth.meter_create('twice', time_zone => 'Atlantic/Azores', periods => '{day}'), plinth.meter_create('havana', time_zone => 'America/Havana', periods => '{day,month}');
+INSERT INTO plinth.meter_usage (meter_id, key, period, period_start, amount)
+    SELECT m.id, 'k', u.period, u.start::timestamptz, u.amount FROM (VALUES
+        ('twice', 'day', '2026-10-24 00:00+00', 24), ('twice', 'day', '2026-10-25 01:00+00', 25),
+        ('havana', 'month', '2026-10-01 04:00+00', 10), ('havana', 'month', '2026-11-01 05:00+00', 11)) u (name, period, start, amount)
+    JOIN plinth.meters m ON m.name = u.name;
+SELECT at, plinth.meter_read('twice', 'k', 'day', at::timestamptz) FROM (VALUES ('2026-10-24 23:59+00'), ('2026-10-25 00:30+00'), ('2026-10-25 01:00+00'), ('2026-10-26 00:59+00')) v (at);
+SELECT at, plinth.meter_read('havana', 'k', 'month', at::timestamptz) FROM (VALUES ('2026-11-01 03:59+00'), ('2026-11-01 04:30+00'), ('2026-11-01 05:00+00')) v (at);
 INSERT INTO plinth.meter_usage (meter_id, key, period, period_start, amount)
     SELECT m.id, 'k', u.period, u.start::timestamptz, u.amount FROM (VALUES
         -- a day of 23 hours, one of 25 hours, and months that begin at 23:00 or 22:00 UTC

@@ -126,5 +126,16 @@ SELECT plinth.meter_read('d', 'ann'), plinth.meter_read('d', 'ann', dimension =>
 SELECT plinth.meter_require('d', 1, 'ann');
 
 SELECT name, adds, denied, full_memory FROM plinth.stat_meters WHERE name IN ('d', 'soft', 'none') ORDER BY name;
+-- What is rolled back to a savepoint still does not let a quota be exceeded.
+SELECT plinth.meter_create('savepoint', scale => 0, hard_quota => '{"total": 100}');
+SELECT (plinth.meter_check('savepoint', 1, 'k')).used;
+BEGIN;
+SAVEPOINT s;
+UPDATE plinth.meter_quotas SET hard = hard;
+ROLLBACK TO s;
+SELECT allowed, used FROM plinth.meter_check('savepoint', 90, 'k');
+COMMIT;
+SELECT allowed, used FROM plinth.meter_check('savepoint', 90, 'k');
+
 SELECT plinth.meter_drop(name) FROM plinth.meters;
 DELETE FROM plinth.users WHERE email ~ 'meter.test';
