@@ -121,8 +121,8 @@ reserve(void *arg)
 	PlinthCacheLevel *level = arg;
 	PlinthCacheOp *op;
 
-	if (RecoveryInProgress())
-		return;
+	if (RecoveryInProgress() || level->reserved)
+		return; /* the first call reserves all that there is */
 	if (p->held == NULL)
 		p->held = held_create(p->context, 16, NULL);
 	for (op = p->last; op != NULL; op = op->below)
@@ -130,20 +130,23 @@ reserve(void *arg)
 		HeldSlot *held;
 		bool found;
 
-		if (op->level != level)
+		op->reserving = !op->level->reserved;
+		if (!op->reserving)
 			continue;
 		held = held_insert(p->held, slot_of(op->name), &found);
 		if (!found)
 			held->marked = false;
 	}
 
-	level->reserved = true;
+	/* Before anything is marked: whoever aborts from now on ends the flux. */
+	for (level = p->level; level != NULL && !level->reserved; level = level->below)
+		level->reserved = true;
 	mark_slots();
 	for (op = p->last; op != NULL; op = op->below)
 	{
 		const PlinthCacheOpName *name = op->name;
 
-		if (op->level != level)
+		if (!op->reserving)
 			continue;
 		if (name->kind == PLINTH_CACHE_OP_KEY)
 		{
@@ -260,6 +263,15 @@ discard(void *arg)
 {
 	PlinthCacheLevel *level = arg;
 
+	/* What was computed from changes that are undone must not be kept by a ticket from before. */
+	if (plinth_cache_ticket_given && plinth_cache_usable())
+	{
+		plinth_cache_slots_lock();
+		for (PlinthCacheOp *op = plinth_cache_pending->last; op != NULL && op->level == level;
+			 op = op->below)
+			plinth_cache_slot_move(slot_of(op->name), plinth_cache_sequence_next());
+		plinth_cache_slots_unlock();
+	}
 	/* Once reserve began, only the whole transaction can abort. */
 	if (level->reserved)
 	{

@@ -89,7 +89,8 @@ wait_for_flight(const LOCKTAG *tag, int timeout_ms)
 	volatile bool taken = false;
 	char timeout[32];
 
-	if (timeout_ms <= 0)
+	/* Who has written holds locks that the one who computes may need. */
+	if (timeout_ms <= 0 || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return false;
 	snprintf(timeout, sizeof(timeout), "%dms", timeout_ms);
 
@@ -342,7 +343,10 @@ plinth_cache_fetch(PG_FUNCTION_ARGS)
 		ttl = plinth_cache_interval(PG_GETARG_INTERVAL_P(4), "ttl", false);
 	memset(&value, 0, sizeof(value));
 	plinth_cache_tags(PG_ARGISNULL(5) ? NULL : PG_GETARG_ARRAYTYPE_P(5), &value);
-	ticket = kept ? plinth_cache_ticket_take(key.cache, true) : 0;
+	ticket =
+		kept ? plinth_cache_ticket_take(key.cache, get_fn_expr_arg_stable(fcinfo->flinfo, 2) &&
+													   get_fn_expr_arg_stable(fcinfo->flinfo, 3))
+			 : 0;
 	computed = compute(query, PG_ARGISNULL(3) ? NULL : PG_GETARG_ARRAYTYPE_P(3));
 	if (computed != NULL)
 	{

@@ -123,6 +123,13 @@ extern uint32 plinth_cache_tag_hash(const char *tag, int len);
 extern int64 plinth_cache_ticket_take(int32 cache, bool fresh_snapshot);
 
 /*
+ * Whether SQL was given a ticket in the running transaction (set.c sets it):
+ * then a value may be computed from changes that are rolled back, and be set
+ * after that, so a rollback ends the tickets of what it invalidated.
+ */
+extern bool plinth_cache_ticket_given;
+
+/*
  * What the running transaction will do to the first level when it commits
  * (pending.c).  A value that is set also invalidates its key; with ticket 0, or
  * one that does not hold at commit, it does only that, and the transaction

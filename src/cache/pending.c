@@ -440,10 +440,13 @@ plinth_cache_pending_end(void)
 }
 
 /* The memory goes with the transaction, also where an ERROR left no action to say so. */
+bool plinth_cache_ticket_given = false;
+
 static void
 end_of_transaction(bool committed, bool wrote)
 {
 	plinth_cache_pending = NULL;
+	plinth_cache_ticket_given = false;
 }
 
 void

@@ -43,10 +43,11 @@ typedef struct PlinthCacheOp
 	struct PlinthCacheOp *below_prefix; /* of PREFIX: the one before it */
 	PlinthCacheLevel *level;
 	const PlinthCacheOpName *name;
-	uint64 order;  /* later ones have more */
-	uint64 number; /* sequence number of the last invalidation by this name; 0: none */
-	bool is_set;   /* KEY: a value; else deleted */
-	bool publish;  /* commit.c: the value may be put */
+	uint64 order;   /* later ones have more */
+	uint64 number;  /* sequence number of the last invalidation by this name; 0: none */
+	bool is_set;    /* KEY: a value; else deleted */
+	bool publish;   /* commit.c: the value may be put */
+	bool reserving; /* commit.c: its level was not reserved before */
 	PlinthCacheValue value;
 	int64 ticket;
 	int64 max_bytes;

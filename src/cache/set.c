@@ -173,5 +173,7 @@ plinth_cache_ticket(PG_FUNCTION_ARGS)
 	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	if (RecoveryInProgress())
 		PG_RETURN_INT64(0);
+	/* A value that is computed in this transaction may outlive it together with its ticket. */
+	plinth_cache_ticket_given = true;
 	PG_RETURN_INT64(plinth_cache_ticket_take(def.id, false));
 }

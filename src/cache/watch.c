@@ -78,6 +78,10 @@ check_table(Relation rel)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("\"%s\" is a temporary table", RelationGetRelationName(rel)),
 						errhint("Invalidate by request what depends on it.")));
+	if (rel->rd_rel->relkind == RELKIND_RELATION && has_subclass(RelationGetRelid(rel)))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("\"%s\" has child tables", RelationGetRelationName(rel)),
+						errhint("Watch each of them, or use partitions.")));
 	if (rel->rd_rel->relispartition)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is a partition", RelationGetRelationName(rel)),

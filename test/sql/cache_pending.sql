@@ -101,4 +101,30 @@ ROLLBACK TO a;
 SELECT plinth.cache_get('pending', 'x');
 COMMIT;
 SELECT plinth.cache_get('pending', 'x');
+
+-- What was computed from a change that is rolled back is not kept by its ticket afterwards.
+CREATE TABLE cache_source AS SELECT 1 AS id, 'kept' AS body;
+SELECT plinth.cache_watch('pending', 'cache_source', key_expression => 'id::text');
+BEGIN;
+UPDATE cache_source SET body = 'rolled back';
+SELECT plinth.cache_ticket('pending') AS ticket \gset
+SELECT to_jsonb(body) AS body FROM cache_source \gset
+ROLLBACK;
+SELECT plinth.cache_set('pending', '1', :'body', ticket => :ticket), plinth.cache_get('pending', '1');
+BEGIN;
+SAVEPOINT a;
+UPDATE cache_source SET body = 'rolled back';
+SELECT plinth.cache_ticket('pending') AS ticket \gset
+ROLLBACK TO a;
+SELECT plinth.cache_set('pending', '1', :'body', ticket => :ticket), plinth.cache_get('pending', '1');
+COMMIT;
+SELECT plinth.cache_get('pending', '1');
+-- Many subtransactions are reserved at once, and nothing stays in flux.
+DO $$ BEGIN FOR i IN 1 .. 300 LOOP BEGIN PERFORM plinth.cache_set('pending', 's' || i, '1'); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$;
+SELECT in_flux, (SELECT count(*) FROM generate_series(1, 300) i WHERE plinth.cache_get('pending', 's' || i) = '1') AS kept FROM plinth._cache_check();
+-- Children of a table would not be seen.
+CREATE TABLE cache_parent (id int);
+CREATE TABLE cache_child () INHERITS (cache_parent);
+SELECT plinth.cache_watch('pending', 'cache_parent');
+DROP TABLE cache_child, cache_parent, cache_source;
 SELECT plinth.cache_drop('pending');
