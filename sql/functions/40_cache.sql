@@ -40,8 +40,8 @@ CREATE OR REPLACE FUNCTION plinth.cache_alter(
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_cache_alter';
 COMMENT ON FUNCTION plinth.cache_alter(text, interval, bigint, boolean, boolean, boolean, real, interval, integer, name[], text, boolean) IS
 'Changes a cache; memory forgets what it held, its table does not.
-Arguments as cache_create has them; NULL leaves as it is, a ttl of 0 and an empty warm take away. enabled: false makes each read a miss, and keeps nothing.
-Errors: 42704 for an unknown cache or role, 42501 for others than its owner and plinth_admin, 22023 for wrong arguments, 23514 for what does not go together.';
+Arguments as cache_create has them; NULL leaves as it is, a ttl of 0 and an empty warm take away. per_user, durable and overflow stay as they were created. enabled: false makes each read a miss, and keeps nothing.
+Errors: 42704 for an unknown cache or role, 42501 for others than its owner and plinth_admin, 22023 for wrong arguments, 23514 for what does not go together, 0A000 for what cannot be changed.';
 
 CREATE OR REPLACE FUNCTION plinth.cache_drop(name text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_cache_drop';

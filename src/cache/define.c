@@ -364,6 +364,30 @@ static const PlinthXactAction wake_action = {
 };
 
 /*
+ * Entries in tables, and invalidations of them, are made as the definition
+ * was at the time: one that changed whose they are, or whether there are any,
+ * and then changed back, would find entries that missed invalidations.
+ */
+static void
+refuse_other_entries(const TriggerData *data)
+{
+	static const char *const columns[] = {"per_user", "durable", "overflow"};
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		int column = SPI_fnumber(desc, columns[i]);
+		bool isnull;
+
+		if (DatumGetBool(heap_getattr(data->tg_trigtuple, column, desc, &isnull)) !=
+			DatumGetBool(heap_getattr(data->tg_newtuple, column, desc, &isnull)))
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("%s of a cache cannot be changed", columns[i]),
+							errhint("Drop the cache and create it again, or create another one.")));
+	}
+}
+
+/*
  * Trigger on plinth.caches.  For each statement: definitions changed.  For
  * each row: what the cache holds is of another definition.
  */
@@ -385,6 +409,8 @@ plinth_cache_touched(PG_FUNCTION_ARGS)
 		Datum id =
 			heap_getattr(data->tg_trigtuple, 1, RelationGetDescr(data->tg_relation), &isnull);
 
+		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+			refuse_other_entries(data);
 		plinth_cache_pending_clear(DatumGetInt32(id), NULL);
 	}
 	return PointerGetDatum(NULL);

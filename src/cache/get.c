@@ -169,12 +169,16 @@ plinth_cache_get_many(PG_FUNCTION_ARGS)
 	Datum *keys;
 	bool *nulls;
 	int n;
+	MemoryContext row_memory = AllocSetContextCreate(
+		CurrentMemoryContext, "plinth cache_get_many, one row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
 
 	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "cache"), PLINTH_CACHE_USE, &def);
 	(void) plinth_cache_text_required(fcinfo, 1, "keys");
 	InitMaterializedSRF(fcinfo, 0);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls,
 					  &n);
+	old = MemoryContextSwitchTo(row_memory);
 	for (int i = 0; i < n; i++)
 	{
 		PlinthCacheKey key;
@@ -185,6 +189,7 @@ plinth_cache_get_many(PG_FUNCTION_ARGS)
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("key must not be null")));
+		MemoryContextReset(row_memory);
 		plinth_cache_key(&def, DatumGetTextPP(keys[i]), &key);
 		if (plinth_cache_find(&def, &key, &value) != PLINTH_CACHE_HIT)
 			continue;
@@ -197,6 +202,8 @@ plinth_cache_get_many(PG_FUNCTION_ARGS)
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row, row_nulls);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(row_memory);
 	return (Datum) 0;
 }
 

@@ -147,3 +147,11 @@ SELECT entries > 0 AS entries, bytes > 0 AS bytes, hits > 0 AS hits, misses > 0 
 SELECT plinth.cache_drop('api');
 SELECT plinth.cache_get('api', 'k');
 SELECT count(*) FROM plinth.caches WHERE name IN ('api', 'bad');
+
+-- Whose entries there are, and where, stays as it was created.
+SELECT plinth.cache_create('fixed', per_user => false);
+SELECT plinth.cache_alter('fixed', durable => true);
+SELECT plinth.cache_alter('fixed', per_user => true);
+UPDATE plinth.caches SET overflow = true WHERE name = 'fixed';
+SELECT plinth.cache_alter('fixed', durable => false, max_bytes => 1000000);
+SELECT plinth.cache_drop('fixed');
