@@ -131,7 +131,8 @@ prepare(Question *question, const PlinthLimitPolicies *all, const PlinthLimitPol
 		const char *key, size_t len, int64 cost)
 {
 	PlinthLimitRequest *request = &question->request;
-	bool own = key == NULL;
+	const char *given = key;
+	size_t given_len = len;
 
 	question->policy = policy;
 	question->terms = terms_of(policy);
@@ -147,7 +148,8 @@ prepare(Question *question, const PlinthLimitPolicies *all, const PlinthLimitPol
 		settle(question, true);
 	else if (all->nkeys > 0 || all->nnetworks > 0)
 	{
-		PlinthLimitVerdict verdict = plinth_limits_rule(all, policy->id, key, len, own);
+		PlinthLimitVerdict verdict =
+			plinth_limits_rule(all, policy->id, key, len, given, given_len);
 
 		if (verdict != PLINTH_LIMITS_NO_RULE)
 			settle(question, verdict == PLINTH_LIMITS_RULE_ALLOW);

@@ -76,12 +76,13 @@ typedef enum PlinthLimitVerdict
 } PlinthLimitVerdict;
 
 /*
- * What the lists say of a key, and of the address of whoever asks where the
- * key is the caller's own (own).  A key beats a network, a longer prefix a
- * shorter one, and deny beats allow.
+ * What the lists say of a key that counts, and of the one that was given for
+ * it, or, where none was (NULL), of the caller's address.  A key beats a
+ * network, a longer prefix a shorter one, and deny beats allow.
  */
 extern PlinthLimitVerdict plinth_limits_rule(const PlinthLimitPolicies *policies, uint32 policy,
-											 const char *key, size_t len, bool own);
+											 const char *key, size_t len, const char *given,
+											 size_t given_len);
 
 /* Sorts the rules that were read, and turns inet into bytes. */
 extern void plinth_limits_rule_network(PlinthLimitRule *rule, Datum inet);

@@ -3,8 +3,10 @@
  *		The allow and deny lists.
  *
  * Keys are looked up by bisection, networks compared one by one.  A key that
- * the application gave says all there is to say about whom it stands for; where
- * it is the caller's own, the caller's address counts too, in full.
+ * the application gave says all there is to say about whom it stands for, as it
+ * was given: what counts of an IPv6 address is its /64, and a rule may be for one
+ * host.  Where the key is the caller's own, the caller's address counts too, in
+ * full.
  */
 #include "postgres.h"
 
@@ -18,6 +20,7 @@
 typedef struct Host
 {
 	bool ipv6;
+	int bits; /* all, or 64 for a key that is a network */
 	uint8 bytes[16];
 } Host;
 
@@ -49,24 +52,28 @@ static bool
 parse_host(const char *text, Host *host)
 {
 	host->ipv6 = false;
+	host->bits = 32;
 	if (inet_pton(AF_INET, text, host->bytes) == 1)
 		return true;
 	if (inet_pton(AF_INET6, text, host->bytes) != 1)
 		return false;
 	host->ipv6 = memcmp(host->bytes, mapped, sizeof(mapped)) != 0;
-	if (!host->ipv6)
+	if (host->ipv6)
+		host->bits = 128;
+	else
 		memmove(host->bytes, host->bytes + 12, 4);
 	return true;
 }
 
-/* The address that counts: in the key, or the caller's. */
+/* The address that the lists go by: in the key that was given, or the caller's. */
 static bool
-host_of(const char *key, size_t len, bool own, Host *host)
+host_of(const char *key, size_t len, Host *host)
 {
 	static const char prefix[] = "address:";
 	char text[INET6_ADDRSTRLEN + 4];
+	bool network;
 
-	if (own)
+	if (key == NULL)
 	{
 		const PlinthContext *context = plinth_base_context();
 		const char *address = context != NULL && context->address != NULL
@@ -84,9 +91,14 @@ host_of(const char *key, size_t len, bool own, Host *host)
 		return false;
 	memcpy(text, key, len);
 	text[len] = '\0';
-	if (len > 3 && strcmp(text + len - 3, "/64") == 0)
+	network = strchr(text, ':') != NULL && len > 3 && strcmp(text + len - 3, "/64") == 0;
+	if (network)
 		text[len - 3] = '\0';
-	return parse_host(text, host);
+	if (!parse_host(text, host))
+		return false;
+	if (network && host->ipv6)
+		host->bits = 64;
+	return true;
 }
 
 static bool
@@ -95,7 +107,8 @@ contains(const PlinthLimitRule *rule, const Host *host)
 	int bytes = rule->bits / 8;
 	int rest = rule->bits % 8;
 
-	if (rule->ipv6 != host->ipv6 || memcmp(rule->network, host->bytes, bytes) != 0)
+	if (rule->ipv6 != host->ipv6 || rule->bits > host->bits ||
+		memcmp(rule->network, host->bytes, bytes) != 0)
 		return false;
 	return rest == 0 || (rule->network[bytes] ^ host->bytes[bytes]) >> (8 - rest) == 0;
 }
@@ -137,7 +150,7 @@ key_verdict(const PlinthLimitPolicies *policies, uint32 policy, const char *key,
 
 PlinthLimitVerdict
 plinth_limits_rule(const PlinthLimitPolicies *policies, uint32 policy, const char *key, size_t len,
-				   bool own)
+				   const char *given, size_t given_len)
 {
 	PlinthLimitVerdict verdict = PLINTH_LIMITS_NO_RULE;
 	bool looked = false;
@@ -145,14 +158,18 @@ plinth_limits_rule(const PlinthLimitPolicies *policies, uint32 policy, const cha
 	Host host;
 
 	if (policies->nkeys > 0)
+	{
 		verdict = key_verdict(policies, policy, key, len);
+		if (given != NULL && given != key && verdict != PLINTH_LIMITS_RULE_DENY)
+			verdict = Max(verdict, key_verdict(policies, policy, given, given_len));
+	}
 	for (int i = 0; verdict == PLINTH_LIMITS_NO_RULE && i < policies->nnetworks; i++)
 	{
 		const PlinthLimitRule *rule = &policies->networks[i];
 
 		if (rule->policy != 0 && rule->policy != policy)
 			continue;
-		if (!looked && !host_of(key, len, own, &host))
+		if (!looked && !host_of(given, given_len, &host))
 			return PLINTH_LIMITS_NO_RULE;
 		looked = true;
 		if (contains(rule, &host))

@@ -124,6 +124,13 @@ INSERT INTO plinth.rate_limit_rules (policy, network, key, action) VALUES ('by_a
     (NULL, '2001:db8:dead::/48', NULL, 'deny'), ('wide', NULL, 'friend', 'allow'), (NULL, NULL, 'foe', 'deny'), ('wide', '0.0.0.0/0', NULL, 'deny'),
     ('bucket', '::ffff:198.51.100.0/120', NULL, 'deny');
 SELECT k, pg_temp.ask('by_address', k) FROM unnest(ARRAY['192.0.2.1', '192.0.2.129', '192.0.2.241', '198.51.100.1', '2001:db8:dead:1::1', '2001:db8:beef::1']) k;
+-- A single host is not its /64, and the /64 as a key is no host.
+INSERT INTO plinth.rate_limit_rules (policy, network, key, action) VALUES ('by_address', '2001:db8:8::5/128', NULL, 'deny'),
+    ('by_address', '2001:db8:9::/128', NULL, 'deny'), ('by_address', '2001:db8:a::/128', NULL, 'allow'), ('by_address', NULL, '2001:db8:b::5', 'deny'),
+    ('by_address', NULL, 'address:2001:db8:c::/64', 'deny');
+SELECT k, pg_temp.ask('by_address', k, 0) FROM unnest(ARRAY['2001:db8:8::5', 'address:2001:DB8:8:0::5', '2001:db8:8::6', '2001:db8:8::/64', '2001:db8:9::',
+    '2001:db8:9::77', '2001:db8:9::/64', '2001:db8:b::5', '2001:db8:b::6', '2001:db8:c::5']) k;
+SELECT k, pg_temp.ask('by_address', k, 2), pg_temp.ask('by_address', k, 2) AS again FROM unnest(ARRAY['2001:db8:a::', '2001:db8:a::1', '2001:db8:a::/64']) k;
 SELECT k, pg_temp.ask('wide', k, 10), pg_temp.ask('wide', k, 10) AS again FROM unnest(ARRAY['friend', 'friends', 'foe', '192.0.2.1']) k;
 SELECT pg_temp.ask('bucket', '198.51.100.9') AS mapped, pg_temp.ask('bucket', 'foe') AS foe;
 SELECT allowed, policy, retry_after FROM plinth.rate_limit_check_all('{window,wide}', '10.0.0.1');
