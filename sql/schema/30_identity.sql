@@ -11,13 +11,16 @@ CREATE TABLE plinth.users (
     role              text NOT NULL DEFAULT 'user' CHECK (role ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$'),
     tier              text NOT NULL DEFAULT 'free' CHECK (tier ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$'),
     status            text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'locked', 'banned')),
+    status_reason     text CHECK (pg_catalog.octet_length(status_reason) <= 1000),
+    banned_until      timestamptz, -- NULL in one who is banned: for good
     metadata          jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'
                                   AND pg_catalog.octet_length(metadata::text) <= 65536),
     app_metadata      jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(app_metadata) = 'object'),
     created_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_login_at     timestamptz,
-    deleted_at        timestamptz
+    deleted_at        timestamptz,
+    CONSTRAINT users_banned_until_check CHECK (banned_until IS NULL OR status = 'banned')
 );
 ALTER TABLE plinth.users OWNER TO plinth_owner;
 ALTER TABLE plinth.users ENABLE ROW LEVEL SECURITY;
@@ -25,6 +28,7 @@ CREATE UNIQUE INDEX users_email_key ON plinth.users (pg_catalog.lower(email)) WH
 CREATE UNIQUE INDEX users_username_key ON plinth.users (pg_catalog.lower(username)) WHERE deleted_at IS NULL;
 SELECT pg_catalog.pg_extension_config_dump('plinth.users', '');
 COMMENT ON TABLE plinth.users IS 'The people who use the application. No secret is in it.';
+COMMENT ON COLUMN plinth.users.status IS 'Only the active sign in and have sessions, and the banned from banned_until on.';
 COMMENT ON COLUMN plinth.users.metadata IS 'What the user may change about themselves.';
 COMMENT ON COLUMN plinth.users.app_metadata IS 'What only the application may change.';
 
@@ -39,7 +43,7 @@ ALTER FUNCTION plinth._users_touch() OWNER TO plinth_owner;
 REVOKE ALL ON FUNCTION plinth._users_touch() FROM PUBLIC;
 -- Signing in sets last_login_at, which changes nothing about the user.
 CREATE TRIGGER users_touch BEFORE UPDATE OF email, email_verified_at, username, full_name, avatar_url, role, tier,
-    status, metadata, app_metadata, deleted_at ON plinth.users
+    status, status_reason, banned_until, metadata, app_metadata, deleted_at ON plinth.users
     FOR EACH ROW EXECUTE FUNCTION plinth._users_touch();
 
 CREATE TABLE plinth.passwords (

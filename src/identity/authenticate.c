@@ -33,8 +33,9 @@ static PlinthPlan find_by_username_plan = {
 	.argtypes = {TEXTOID},
 };
 static PlinthPlan lock_user_plan = {
-	.sql = "SELECT status = 'active' FROM plinth.users WHERE id = $1 AND deleted_at IS NULL "
-		   "FOR NO KEY UPDATE",
+	.sql = "SELECT " PLINTH_USER_ACTIVE(
+		"u",
+		"pg_catalog.clock_timestamp()") " FROM plinth.users u WHERE u.id = $1 AND u.deleted_at IS NULL FOR NO KEY UPDATE",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
 };

@@ -34,6 +34,14 @@ typedef struct PlinthAuth
  */
 extern PlinthAuth plinth_identity_authenticate(text *identifier, text *password);
 
+/*
+ * SQL: may a user sign in, and go on with their sessions, at a time?  u is the
+ * alias of plinth.users, now an expression.
+ */
+#define PLINTH_USER_ACTIVE(u, now)                                                                 \
+	"(" u ".deleted_at IS NULL AND (" u ".status = 'active' OR " u ".status = 'banned' AND " u     \
+	".banned_until <= " now "))"
+
 /* "user:<uuid>", as audit entries name a user; palloc'd. */
 extern char *plinth_identity_resource(const pg_uuid_t *user_id);
 

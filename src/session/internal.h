@@ -7,6 +7,7 @@
 
 #include "crypto/crypto.h"
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 #include "utils/uuid.h"
 
 /* "pls_", 43 characters and a zero. */
@@ -41,6 +42,42 @@ extern bool plinth_session_find(text *token, PlinthSession *session);
 
 /* As above, by the session's id. */
 extern bool plinth_session_find_by_id(const pg_uuid_t *id, PlinthSession *session);
+
+/* What describes the device in the list of sessions; each may be NULL. */
+typedef struct PlinthDevice
+{
+	text *fingerprint;
+	text *type;
+	text *user_agent;
+	text *label;
+} PlinthDevice;
+
+/*
+ * Takes it from four text arguments, of which fingerprint is number first;
+ * PT400 for what is too long.  A user agent is cut.
+ */
+extern void plinth_session_device(FunctionCallInfo fcinfo, int first, PlinthDevice *device);
+
+typedef struct PlinthSessionStart
+{
+	pg_uuid_t user_id;
+	int aal;
+	PlinthDevice device;
+} PlinthSessionStart;
+
+typedef struct PlinthNewSession
+{
+	pg_uuid_t id;
+	char token[PLINTH_TOKEN_SIZE]; /* the caller's to wipe */
+	TimestampTz expires_at;
+} PlinthNewSession;
+
+/*
+ * Begins a session of a user whose identity the caller verified and whose row
+ * it has locked.  The caller writes the audit entry.  No SPI connection of the
+ * caller's.
+ */
+extern void plinth_session_start(const PlinthSessionStart *start, PlinthNewSession *session);
 
 /*
  * Ends a session, whoever asks; false when there is none that goes on.  The

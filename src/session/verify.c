@@ -31,7 +31,7 @@
 	"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "                              \
 	"WHERE s.revoked_at IS NULL AND s.expires_at > $2 "                                            \
 	"AND (s.idle_timeout IS NULL OR s.last_active_at + s.idle_timeout > $2) "                      \
-	"AND u.deleted_at IS NULL AND u.status = 'active' AND "
+	"AND " PLINTH_USER_ACTIVE("u", "$2") " AND "
 
 static PlinthPlan find_plan = {
 	.sql = FIND "s.token_hash = $1",
