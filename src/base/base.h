@@ -194,6 +194,12 @@ typedef struct PlinthPlan
 extern int plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *nulls,
 								   bool read_only, int expect);
 
+/*
+ * As above, reading what has committed by now, whatever the isolation level;
+ * in a parallel operation, which has no snapshot but its own, by that one.
+ */
+extern void plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values);
+
 /* -------------------------------------------------------------------------
  * Expressions over the columns of one table (expression.c)
  * -------------------------------------------------------------------------

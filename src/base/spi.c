@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "base/base.h"
+#include "utils/snapmgr.h"
 
 int
 plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *nulls, bool read_only,
@@ -35,4 +36,16 @@ plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *nulls, bool
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("a statement of plinth returned %s", SPI_result_code_string(rc))));
 	return rc;
+}
+
+void
+plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values)
+{
+	bool latest = !IsInParallelMode();
+
+	if (latest)
+		PushActiveSnapshot(GetLatestSnapshot());
+	plinth_base_spi_execute(plan, values, NULL, true, SPI_OK_SELECT);
+	if (latest)
+		PopActiveSnapshot();
 }

@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "access/xlog.h"
 #include "cache/service.h"
 #include "catalog/pg_authid.h"
@@ -26,7 +25,6 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
@@ -159,16 +157,11 @@ static bool
 select_definition(PlinthPlan *plan, Datum argument, KeptDef *entry)
 {
 	PlinthAsOwner owner;
-	bool latest = !IsInParallelMode();
 	bool found;
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	if (latest)
-		PushActiveSnapshot(GetLatestSnapshot());
-	plinth_base_spi_execute(plan, &argument, NULL, true, SPI_OK_SELECT);
-	if (latest)
-		PopActiveSnapshot();
+	plinth_base_spi_select_latest(plan, &argument);
 	found = SPI_processed == 1;
 	if (found)
 		read_definition(entry);

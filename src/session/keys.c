@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "base/base.h"
 #include "catalog/pg_type.h"
 #include "session/jwt.h"
@@ -19,7 +18,6 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define MAX_KEPT 64
@@ -100,16 +98,11 @@ run(PlinthPlan *plan, Datum *values, MemoryContext memory, int ncolumns, Datum *
 	bool *nulls)
 {
 	PlinthAsOwner owner;
-	bool latest = !IsInParallelMode();
 	bool found;
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	if (latest)
-		PushActiveSnapshot(GetLatestSnapshot());
-	plinth_base_spi_execute(plan, values, NULL, true, SPI_OK_SELECT);
-	if (latest)
-		PopActiveSnapshot();
+	plinth_base_spi_select_latest(plan, values);
 	found = SPI_processed == 1;
 	for (int i = 0; found && i < ncolumns; i++)
 	{

@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/parallel.h"
 #include "base/base.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -18,7 +17,6 @@
 #include "identity/identity.h"
 #include "session/internal.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /*
@@ -91,16 +89,11 @@ find(PlinthPlan *plan, Datum key, const uint8 *hash, PlinthSession *session)
 {
 	Datum values[2] = {key, TimestampTzGetDatum(GetCurrentTimestamp())};
 	PlinthAsOwner owner;
-	bool latest = !IsInParallelMode();
 	bool found;
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	if (latest)
-		PushActiveSnapshot(GetLatestSnapshot());
-	plinth_base_spi_execute(plan, values, NULL, true, SPI_OK_SELECT);
-	if (latest)
-		PopActiveSnapshot();
+	plinth_base_spi_select_latest(plan, values);
 	found = read_session(hash, session);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
