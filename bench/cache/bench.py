@@ -7,21 +7,10 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "common"))
 
 import peers  # noqa: E402
-from peers import Redis, compare, connect, inside, pg, say, spread  # noqa: E402
+from peers import Redis, compare, connect, pg, say_inside  # noqa: E402
 
 KEYS = 1000
 SIZE = 1024
-
-# One request of an application: who is it, may he, what was computed before, and one row.
-GCRA = """
-local now = redis.call('TIME')
-now = now[1] * 1000000 + now[2]
-local full = tonumber(redis.call('GET', KEYS[1]) or now)
-if full < now then full = now end
-local after = full + ARGV[1]
-redis.call('SET', KEYS[1], after, 'PX', math.ceil((after - now) / 1000))
-return {1, 0}
-"""
 
 
 def fill(cursor, redis):
@@ -77,7 +66,7 @@ def main():
         for clients in (1, 8):
             compare("a value set", sets, list(sets)[1:], clients, KEYS)
 
-        sha = redis.command("-x", "SCRIPT", "LOAD", text=GCRA)
+        # One request of an application: who is it, may he, what was computed before, and one row.
         row = "SELECT body FROM bench_rows WHERE key = $1"
         request = {
             "one statement": [pg(
@@ -85,21 +74,14 @@ def main():
                 "FROM plinth.session_verify('%s') s, plinth.rate_limit_check('bench', $1) l, bench_rows r WHERE r.key = $1"
                 % token)],
             "Redis x 3, PostgreSQL": [redis.step("unix", "HGETALL", "session:%k"),
-                                      redis.step("unix", "EVALSHA", sha, "1", "limit:%k", "4"),
-                                      redis.step("unix", "GET", "%k"), pg(row)],
+                                      redis.limit("unix"), redis.step("unix", "GET", "%k"), pg(row)],
             "the row alone": [pg(row)],
         }
         for clients in (1, 8):
             compare("session, limit, cache and one row", request, list(request)[1:], clients, KEYS)
     finally:
         redis.stop()
-    say()
-    hot = "plinth.cache_get_text('bench', 'k7')"
-    say("inside the server, processor time of a hit of 1 kB in us:")
-    say("  one client     " + spread(inside(hot)))
-    say("  8 on one key   " + spread(inside(hot, 8)))
-    say("  1,000 keys     " + spread(inside("plinth.cache_get_text('bench', 'k' || g % 1000)")) +
-        "  with making the key, " + spread(inside("'k' || g % 1000")))
+    say_inside("a hit of 1 kB", "plinth.cache_get_text('bench', %s)", KEYS)
 
 
 main()

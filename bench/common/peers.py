@@ -16,6 +16,22 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", 10))
 SECONDS = float(os.environ.get("BENCH_SECONDS", 1))
 PG = "host=%s port=%s user=%s dbname=postgres" % (os.environ["PGHOST"], os.environ["PGPORT"], os.environ["PGUSER"])
 
+# A generic cell rate algorithm: KEYS[1]; microseconds a unit, burst in units, cost.
+GCRA = """
+local now = redis.call('TIME')
+now = now[1] * 1000000 + now[2]
+local interval, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local full = tonumber(redis.call('GET', KEYS[1]) or now)
+if full < now then full = now end
+local after = full + cost * interval
+local room = now + burst * interval - after
+if room < 0 then
+  return {0, burst, math.floor((now + burst * interval - full) / interval), -room, full - now}
+end
+redis.call('SET', KEYS[1], after, 'PX', math.ceil((after - now) / 1000))
+return {1, burst, math.floor(room / interval), 0, after - now}
+"""
+
 
 def say(text=""):
     print(text, flush=True)
@@ -44,6 +60,7 @@ class Redis:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.socket = os.path.join(self.place, "redis.sock")
+        self.script = None
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket,
              "--save", "", "--appendonly", "no", "--dir", self.place], stdout=subprocess.DEVNULL)
@@ -60,6 +77,12 @@ class Redis:
 
     def step(self, transport, *words):
         return ["redis", "unix:" + self.socket if transport == "unix" else "tcp:%d" % self.port, *words]
+
+    def limit(self, transport):
+        """A decision of a limit of 1,000,000,000 an hour."""
+        if self.script is None:
+            self.script = self.command("-x", "SCRIPT", "LOAD", text=GCRA)
+        return self.step(transport, "EVALSHA", self.script, "1", "limit:%k", "4", "1000000000", "1")
 
     def stop(self):
         self.process.terminate()
@@ -138,3 +161,13 @@ def inside(expression, clients=1, calls=200000):
             raise RuntimeError("a client failed")
         costs.append(statistics.median(found))
     return costs
+
+
+def say_inside(what, call, keys):
+    """Prints what a call costs inside the server; call holds %s for its key."""
+    key = "'k' || g %% %d" % keys
+    say()
+    say("inside the server, processor time of %s in us:" % what)
+    say("  one client     " + spread(inside(call % "'k7'")))
+    say("  8 on one key   " + spread(inside(call % "'k7'", 8)))
+    say("  %-14s %s  with making the key, %s" % ("{:,} keys".format(keys), spread(inside(call % key)), spread(inside(key))))

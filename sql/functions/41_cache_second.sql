@@ -5,8 +5,16 @@
 -- horizon are gone: entries that the purge saw were held against them, others
 -- must be computed since.
 
-CREATE OR REPLACE VIEW plinth._cache_valid_durable AS
-SELECT e.* FROM plinth.cache_durable_entries e LEFT JOIN plinth.cache_horizons h ON h.cache_id = e.cache_id
+DO $do$
+DECLARE
+    v record;
+BEGIN
+    FOR v IN SELECT * FROM (VALUES
+            ('_cache_valid_durable', 'cache_durable_entries', 'durable caches'),
+            ('_cache_valid_overflow', 'cache_entries', 'caches with overflow')) AS x (name, entries, whose) LOOP
+        EXECUTE pg_catalog.format($view$
+CREATE OR REPLACE VIEW plinth.%1$I AS
+SELECT e.* FROM plinth.%2$I e LEFT JOIN plinth.cache_horizons h ON h.cache_id = e.cache_id
 WHERE (h.xid IS NULL OR pg_catalog.pg_snapshot_xmin(e.snapshot) >= h.xid
         OR pg_catalog.pg_visible_in_snapshot(e.xid, h.snapshot))
     AND NOT EXISTS (SELECT FROM plinth.cache_invalidations i
@@ -22,36 +30,16 @@ WHERE (h.xid IS NULL OR pg_catalog.pg_snapshot_xmin(e.snapshot) >= h.xid
     AND NOT EXISTS (SELECT FROM plinth.cache_invalidations i
         WHERE i.cache_id = e.cache_id AND i.kind = 'a' AND (i.user_id IS NULL OR i.user_id = e.user_id)
             AND CASE WHEN i.xid = e.xid THEN i.id > e.id ELSE NOT pg_catalog.pg_visible_in_snapshot(i.xid, e.snapshot) END)
-    AND NOT (e.fill AND EXISTS (SELECT FROM plinth.cache_durable_entries s
+    AND NOT (e.fill AND EXISTS (SELECT FROM plinth.%2$I s
         WHERE s.cache_id = e.cache_id AND s.user_id = e.user_id AND s.key = e.key AND NOT s.fill AND s.xid <> e.xid
-            AND NOT pg_catalog.pg_visible_in_snapshot(s.xid, e.snapshot)));
-COMMENT ON VIEW plinth._cache_valid_durable IS 'Entries of durable caches that were not invalidated since they were computed.';
-
-CREATE OR REPLACE VIEW plinth._cache_valid_overflow AS
-SELECT e.* FROM plinth.cache_entries e LEFT JOIN plinth.cache_horizons h ON h.cache_id = e.cache_id
-WHERE (h.xid IS NULL OR pg_catalog.pg_snapshot_xmin(e.snapshot) >= h.xid
-        OR pg_catalog.pg_visible_in_snapshot(e.xid, h.snapshot))
-    AND NOT EXISTS (SELECT FROM plinth.cache_invalidations i
-        WHERE i.cache_id = e.cache_id AND i.kind = 'k' AND i.key = e.key AND (i.user_id IS NULL OR i.user_id = e.user_id)
-            AND CASE WHEN i.xid = e.xid THEN i.id > e.id ELSE NOT pg_catalog.pg_visible_in_snapshot(i.xid, e.snapshot) END)
-    AND NOT EXISTS (SELECT FROM plinth.cache_invalidations i
-        WHERE i.cache_id = e.cache_id AND i.kind = 't' AND i.tag = ANY (e.tags)
-            AND CASE WHEN i.xid = e.xid THEN i.id > e.id ELSE NOT pg_catalog.pg_visible_in_snapshot(i.xid, e.snapshot) END)
-    AND NOT EXISTS (SELECT FROM plinth.cache_invalidations i
-        WHERE i.cache_id = e.cache_id AND i.kind = 'p' AND pg_catalog.starts_with(e.key, i.key)
-            AND (i.user_id IS NULL OR i.user_id = e.user_id)
-            AND CASE WHEN i.xid = e.xid THEN i.id > e.id ELSE NOT pg_catalog.pg_visible_in_snapshot(i.xid, e.snapshot) END)
-    AND NOT EXISTS (SELECT FROM plinth.cache_invalidations i
-        WHERE i.cache_id = e.cache_id AND i.kind = 'a' AND (i.user_id IS NULL OR i.user_id = e.user_id)
-            AND CASE WHEN i.xid = e.xid THEN i.id > e.id ELSE NOT pg_catalog.pg_visible_in_snapshot(i.xid, e.snapshot) END)
-    AND NOT (e.fill AND EXISTS (SELECT FROM plinth.cache_entries s
-        WHERE s.cache_id = e.cache_id AND s.user_id = e.user_id AND s.key = e.key AND NOT s.fill AND s.xid <> e.xid
-            AND NOT pg_catalog.pg_visible_in_snapshot(s.xid, e.snapshot)));
-COMMENT ON VIEW plinth._cache_valid_overflow IS 'Entries of caches with overflow that were not invalidated since they were computed.';
-
-ALTER VIEW plinth._cache_valid_durable OWNER TO plinth_owner;
-ALTER VIEW plinth._cache_valid_overflow OWNER TO plinth_owner;
-REVOKE ALL ON plinth._cache_valid_durable, plinth._cache_valid_overflow FROM PUBLIC;
+            AND NOT pg_catalog.pg_visible_in_snapshot(s.xid, e.snapshot)))$view$, v.name, v.entries);
+        EXECUTE pg_catalog.format('COMMENT ON VIEW plinth.%I IS %L', v.name,
+            pg_catalog.format('Entries of %s that were not invalidated since they were computed.', v.whose));
+        EXECUTE pg_catalog.format('ALTER VIEW plinth.%I OWNER TO plinth_owner', v.name);
+        EXECUTE pg_catalog.format('REVOKE ALL ON plinth.%I FROM PUBLIC', v.name);
+    END LOOP;
+END
+$do$;
 
 -- Purging.  In one statement, so under one snapshot: entries that are invalid,
 -- expired, replaced by newer ones or too many, then the invalidations that every
@@ -118,12 +106,6 @@ BEGIN
         CASE WHEN c.durable THEN 'plinth._cache_valid_durable' ELSE 'plinth._cache_valid_overflow' END)
         INTO removed USING cache, c.max_bytes, last;
 
-    -- What it held before it was altered.
-    IF c.durable THEN
-        DELETE FROM plinth.cache_entries e WHERE e.cache_id = cache;
-    ELSE
-        DELETE FROM plinth.cache_durable_entries e WHERE e.cache_id = cache;
-    END IF;
     RETURN removed;
 END
 $$;

@@ -4,19 +4,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:-$here/../../build/servers/npm}
-want=$(cat "$here"/npm/* | sha256sum)
-is_done() { [ "$(cat "$dir/.done" 2>/dev/null)" = "$want" ]; }
+. "$here/once.sh" "$here"/npm/*
 
-if is_done; then
-	exit 0
-fi
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
-exec 9>"$dir/.lock"
-flock 9
-if is_done; then
-	exit 0
-fi
 command -v npm >/dev/null || { echo "fetch-npm.sh: npm is missing (apt-get install npm)" >&2; exit 1; }
 rm -rf "$dir/node_modules"
 cp "$here"/npm/*.json "$dir/"

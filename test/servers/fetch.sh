@@ -4,19 +4,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:-$here/../../build/servers}
-want=$(cat "$here"/mongo/* | sha256sum)
-is_done() { [ "$(cat "$dir/.done" 2>/dev/null)" = "$want" ]; }
+. "$here/once.sh" "$here"/mongo/*
 
-if is_done; then
-	exit 0
-fi
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
-exec 9>"$dir/.lock"
-flock 9
-if is_done; then
-	exit 0
-fi
 for program in mvn javac; do
 	command -v $program >/dev/null ||
 		{ echo "fetch.sh: $program is missing (apt-get install maven openjdk-17-jdk-headless)" >&2; exit 1; }
