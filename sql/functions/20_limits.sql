@@ -44,6 +44,11 @@ CREATE OR REPLACE TRIGGER rate_limits_validate BEFORE INSERT OR UPDATE ON plinth
     FOR EACH ROW EXECUTE FUNCTION plinth._rate_limits_validate();
 CREATE OR REPLACE TRIGGER rate_limits_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON plinth.rate_limits
     FOR EACH STATEMENT EXECUTE FUNCTION plinth._limits_changed();
+-- A subscription's apply fires triggers of rows only; elsewhere those of statements do.
+CREATE OR REPLACE TRIGGER rate_limits_row_changed AFTER INSERT OR UPDATE OR DELETE ON plinth.rate_limits
+    FOR EACH ROW EXECUTE FUNCTION plinth._limits_changed();
+CREATE OR REPLACE TRIGGER rate_limit_rules_row_changed AFTER INSERT OR UPDATE OR DELETE ON plinth.rate_limit_rules
+    FOR EACH ROW EXECUTE FUNCTION plinth._limits_changed();
 CREATE OR REPLACE TRIGGER rate_limits_dropped AFTER DELETE ON plinth.rate_limits
     FOR EACH ROW EXECUTE FUNCTION plinth._limits_dropped();
 CREATE OR REPLACE TRIGGER rate_limits_emptied AFTER TRUNCATE ON plinth.rate_limits
@@ -52,9 +57,11 @@ CREATE OR REPLACE TRIGGER rate_limit_rules_changed AFTER INSERT OR UPDATE OR DEL
     FOR EACH STATEMENT EXECUTE FUNCTION plinth._limits_changed();
 ALTER TABLE plinth.rate_limits ENABLE ALWAYS TRIGGER rate_limits_validate;
 ALTER TABLE plinth.rate_limits ENABLE ALWAYS TRIGGER rate_limits_changed;
+ALTER TABLE plinth.rate_limits ENABLE REPLICA TRIGGER rate_limits_row_changed;
 ALTER TABLE plinth.rate_limits ENABLE ALWAYS TRIGGER rate_limits_dropped;
 ALTER TABLE plinth.rate_limits ENABLE ALWAYS TRIGGER rate_limits_emptied;
 ALTER TABLE plinth.rate_limit_rules ENABLE ALWAYS TRIGGER rate_limit_rules_changed;
+ALTER TABLE plinth.rate_limit_rules ENABLE REPLICA TRIGGER rate_limit_rules_row_changed;
 
 COMMENT ON TABLE plinth.rate_limits IS 'Policies of rate limits. A change counts for everybody from its commit on.';
 COMMENT ON COLUMN plinth.rate_limits.algorithm IS 'gcra and token_bucket are the same: a bucket of burst tokens that fills at limit_count a period. fixed_window: limit_count in each period, counted from the Unix epoch.';

@@ -6,26 +6,61 @@ CREATE OR REPLACE FUNCTION plinth._meter_touch() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'plinth_limits_meter_touch';
 COMMENT ON FUNCTION plinth._meter_touch() IS
 'Makes every backend read meters, quotas and usage anew.
-A statement trigger.';
+A trigger; statement triggers do, but for logical replication.';
 
 CREATE OR REPLACE FUNCTION plinth._meters_check() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Fails for a time zone that does not exist.
     PERFORM now() AT TIME ZONE NEW.time_zone;
+    -- What an abbreviation means is a setting of each session, which could begin another period by it.
+    IF upper(NEW.time_zone) NOT IN ('UTC', 'GMT') AND EXISTS (SELECT FROM pg_timezone_abbrevs AS a WHERE a.abbrev = upper(NEW.time_zone)) THEN
+        RAISE EXCEPTION 'the time zone of a meter must not be an abbreviation, such as "%"', NEW.time_zone
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a name of a place, such as "Asia/Kolkata".';
+    END IF;
     IF TG_OP = 'UPDATE' AND (NEW.scale, NEW.durable) IS DISTINCT FROM (OLD.scale, OLD.durable) THEN
         RAISE EXCEPTION 'scale and durable of a meter cannot be changed'
             USING ERRCODE = 'feature_not_supported', HINT = 'Make another meter.';
+    END IF;
+    IF TG_OP = 'UPDATE' AND EXISTS (SELECT FROM plinth.meter_quotas AS q
+            WHERE q.meter_id = NEW.id AND q.period <> 'total' AND q.period <> ALL (NEW.periods)) THEN
+        RAISE EXCEPTION 'meter "%" has quotas of periods that it would not keep', NEW.name
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Delete these quotas from plinth.meter_quotas first.';
     END IF;
     RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION plinth._meters_check() IS
-'Refuses a time zone that does not exist, and what cannot be changed.
+'Refuses a time zone that does not exist or is an abbreviation, what cannot be changed, and to keep no longer what a quota is of.
+A row trigger.';
+
+CREATE OR REPLACE FUNCTION plinth._meter_quotas_check() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    m plinth.meters;
+BEGIN
+    -- Whether there is such a meter is for the foreign key. Locked: its periods must not change beside this.
+    SELECT * INTO m FROM plinth.meters AS t WHERE t.id = NEW.meter_id FOR SHARE;
+    IF NEW.period <> 'total' AND NEW.period <> ALL (m.periods) THEN
+        RAISE EXCEPTION 'meter "%" does not keep the period "%"', m.name, NEW.period
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Its quotas can be of those in plinth.meters.periods, and of "total".';
+    END IF;
+    IF greatest(NEW.soft, NEW.hard) * 10::numeric ^ m.scale > 9223372036854775806 THEN
+        RAISE EXCEPTION 'a quota of meter "%" is out of range', m.name
+            USING ERRCODE = 'numeric_value_out_of_range', HINT = 'NULL is no quota; a meter with a smaller scale takes larger ones.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION plinth._meter_quotas_check() IS
+'Refuses a quota that would never be asked: of a period that the meter does not keep, or more than can be counted.
 A row trigger.';
 
 CREATE OR REPLACE TRIGGER meters_check BEFORE INSERT OR UPDATE ON plinth.meters
     FOR EACH ROW EXECUTE FUNCTION plinth._meters_check();
+-- Not for a replica: what arrives there was checked, and may come before its meter.
+CREATE OR REPLACE TRIGGER meter_quotas_check BEFORE INSERT OR UPDATE ON plinth.meter_quotas
+    FOR EACH ROW WHEN (NEW.period IN ('minute', 'hour', 'day', 'month', 'total')) EXECUTE FUNCTION plinth._meter_quotas_check();
 CREATE OR REPLACE TRIGGER meters_touch AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON plinth.meters
     FOR EACH STATEMENT EXECUTE FUNCTION plinth._meter_touch();
 CREATE OR REPLACE TRIGGER meter_quotas_touch AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON plinth.meter_quotas
@@ -38,6 +73,20 @@ ALTER TABLE plinth.meters ENABLE ALWAYS TRIGGER meters_check, ENABLE ALWAYS TRIG
 ALTER TABLE plinth.meter_quotas ENABLE ALWAYS TRIGGER meter_quotas_touch;
 ALTER TABLE plinth.meter_usage ENABLE ALWAYS TRIGGER meter_usage_touch;
 ALTER TABLE plinth.users ENABLE ALWAYS TRIGGER users_meter_tier;
+
+-- Logical replication fires no statement triggers, but for TRUNCATE.
+CREATE OR REPLACE TRIGGER meters_touch_row AFTER INSERT OR UPDATE OR DELETE ON plinth.meters
+    FOR EACH ROW EXECUTE FUNCTION plinth._meter_touch();
+CREATE OR REPLACE TRIGGER meter_quotas_touch_row AFTER INSERT OR UPDATE OR DELETE ON plinth.meter_quotas
+    FOR EACH ROW EXECUTE FUNCTION plinth._meter_touch();
+CREATE OR REPLACE TRIGGER meter_usage_touch_row AFTER INSERT OR UPDATE OR DELETE ON plinth.meter_usage
+    FOR EACH ROW EXECUTE FUNCTION plinth._meter_touch();
+CREATE OR REPLACE TRIGGER users_meter_tier_row AFTER UPDATE OF tier ON plinth.users
+    FOR EACH ROW WHEN (OLD.tier IS DISTINCT FROM NEW.tier) EXECUTE FUNCTION plinth._meter_touch();
+ALTER TABLE plinth.meters ENABLE REPLICA TRIGGER meters_touch_row;
+ALTER TABLE plinth.meter_quotas ENABLE REPLICA TRIGGER meter_quotas_touch_row;
+ALTER TABLE plinth.meter_usage ENABLE REPLICA TRIGGER meter_usage_touch_row;
+ALTER TABLE plinth.users ENABLE REPLICA TRIGGER users_meter_tier_row;
 
 -- Definitions.
 
@@ -57,7 +106,7 @@ END;
 COMMENT ON FUNCTION plinth.meter_create(text, text, integer, text, text[], jsonb, jsonb, integer, boolean, text, interval) IS
 'Makes a meter; all of it stands in plinth.meters and plinth.meter_quotas, where it can be changed by UPDATE and DELETE.
 name: 1 to 200 bytes. unit: for people, such as ''tokens'' or ''EUR''. scale: decimal digits kept, 0 to 12. time_zone: whose days and months. periods: of minute, hour, day, month; a total is always kept. soft_quota, hard_quota: how much everybody may use, such as {"month": 100000, "total": 5e6}; see meter_quota for others. status_code: 429 or 402, what meter_require says. durable: count in the transaction instead of shared memory. on_error: ''deny'' or ''allow'', when no shared memory is left. retention: how long minutes, hours and days are kept (at least 2 days); NULL for ever.
-Errors: 23505 for a name that exists, 23514 and 22023 for what is out of range.';
+Errors: 23505 for a name that exists, 23514, 22023 and 22003 for what is out of range.';
 
 CREATE OR REPLACE FUNCTION plinth.meter_quota(meter text, period text, soft numeric DEFAULT NULL, hard numeric DEFAULT NULL,
         key text DEFAULT NULL, tier text DEFAULT NULL) RETURNS void
@@ -78,7 +127,7 @@ $$;
 COMMENT ON FUNCTION plinth.meter_quota(text, text, numeric, numeric, text, text) IS
 'Says how much of a meter may be used in a period, in place of what was said before.
 period: one that the meter keeps, or total. soft, hard: amounts; NULL is no quota. key: for this key only; tier: for users (keys "user:<id>") of this tier in plinth.users; neither: for everybody else. Counts from the next call on, also for what is used already.
-Errors: 42704 for an unknown meter, 23514 for an amount below 0, another period, or key and tier together.';
+Errors: 42704 for an unknown meter, 23514 for an amount below 0, what is no period, or key and tier together, 22023 for a period that the meter does not keep, 22003 for an amount out of range.';
 
 CREATE OR REPLACE FUNCTION plinth.meter_drop(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -174,7 +223,7 @@ COMMENT ON VIEW plinth.stat_meters IS
 
 -- Rights.
 
-REVOKE ALL ON FUNCTION plinth._meter_touch(), plinth._meters_check(),
+REVOKE ALL ON FUNCTION plinth._meter_touch(), plinth._meters_check(), plinth._meter_quotas_check(),
     plinth.meter_create(text, text, integer, text, text[], jsonb, jsonb, integer, boolean, text, interval),
     plinth.meter_quota(text, text, numeric, numeric, text, text), plinth.meter_drop(text),
     plinth.meter_add(text, numeric, text, text), plinth.meter_check(text, numeric, text, text),

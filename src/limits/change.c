@@ -47,7 +47,7 @@ trigger_data(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
-/* After each statement on either table. */
+/* After each statement on either table, and each row in a subscription's apply, which has no statements. */
 Datum
 plinth_limits_changed(PG_FUNCTION_ARGS)
 {
@@ -62,7 +62,7 @@ Datum
 plinth_limits_dropped(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
-	intptr_t policy = -1;
+	intptr_t policy = PLINTH_LIMITS_ALL_POLICIES;
 
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 	{

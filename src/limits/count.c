@@ -113,7 +113,7 @@ plinth_limits_count_incarnation(Oid database, Oid incarnation)
 	LWLockRelease(&locks[0].lock);
 	if (!OidIsValid(known) || known == incarnation)
 		return slot;
-	plinth_limits_table_purge(database, -1);
+	plinth_limits_table_purge(database, PLINTH_LIMITS_ALL);
 	return plinth_limits_count_incarnation(database, incarnation);
 }
 
@@ -142,7 +142,7 @@ plinth_limits_count_purge(Oid database, int64 policy)
 	{
 		Slot *slot = &counts->slots[i];
 
-		if (slot->database == database && (policy < 0 || slot->policy == policy))
+		if (slot->database == database && plinth_limits_is_among(slot->policy, policy))
 		{
 			slot->database = InvalidOid;
 			slot->policy = 0;

@@ -144,6 +144,26 @@ count_argument(FunctionCallInfo fcinfo, int n)
 	return PG_GETARG_INT32(n);
 }
 
+/* Lets a lease that is taken come back with its transaction; gives it back where that fails. */
+static void
+bind_to_transaction(LeaseBinding binding, pg_uuid_t *id)
+{
+	if (binding != BOUND_TO_COMMIT && binding != BOUND_TO_TRANSACTION)
+		return;
+	PG_TRY ()
+		;
+	{
+		plinth_base_xact_add(binding == BOUND_TO_COMMIT ? &commit_action : &transaction_action, id);
+	}
+	PG_CATCH ()
+		;
+	{
+		(void) plinth_limits_lease_give(id);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 /* lease_acquire(name, key, max_count, ttl, bound_to) */
 Datum
 plinth_limits_lease_acquire(PG_FUNCTION_ARGS)
@@ -152,7 +172,7 @@ plinth_limits_lease_acquire(PG_FUNCTION_ARGS)
 	int max_count = count_argument(fcinfo, 2);
 	int64 expires_at = expiry_argument(fcinfo, 3);
 	LeaseBinding binding = binding_argument(fcinfo, 4);
-	pg_uuid_t *id = MemoryContextAlloc(TopTransactionContext, sizeof(pg_uuid_t));
+	pg_uuid_t *id;
 
 	name.name = text_argument(fcinfo, 0, "name", MAX_NAME);
 	name.key = text_argument(fcinfo, 1, "key", MAX_KEY);
@@ -166,17 +186,14 @@ plinth_limits_lease_acquire(PG_FUNCTION_ARGS)
 		exit_registered = true;
 	}
 
-	/* What can fail for want of memory comes first, but it needs the id. */
-	memset(id, 0, sizeof(*id));
-	if (binding == BOUND_TO_COMMIT)
-		plinth_base_xact_add(&commit_action, id);
-	else if (binding == BOUND_TO_TRANSACTION)
-		plinth_base_xact_add(&transaction_action, id);
+	id = MemoryContextAllocZero(TopTransactionContext, sizeof(pg_uuid_t));
 	switch (plinth_limits_lease_take(&name, max_count, expires_at, binding != BOUND_TO_NOTHING, id))
 	{
 		case PLINTH_LEASE_TAKEN:
+			bind_to_transaction(binding, id);
 			PG_RETURN_UUID_P(id);
 		case PLINTH_LEASE_NONE_LEFT:
+			pfree(id);
 			PG_RETURN_NULL();
 		case PLINTH_LEASE_NO_MEMORY:
 			break;
@@ -184,7 +201,8 @@ plinth_limits_lease_acquire(PG_FUNCTION_ARGS)
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no memory is left for leases"),
 			 errhint("Raise \"plinth.limits_memory\" and restart the server, or let leases "
-					 "end earlier by their ttl.")));
+					 "end earlier by their ttl; one name and key can have a sixteenth of the "
+					 "leases' memory.")));
 }
 
 /* lease_release(id) */

@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "limits/internal.h"
@@ -117,13 +118,27 @@ plinth_limits_meter_add(PG_FUNCTION_ARGS)
  * Quotas
  * -------------------------------------------------------------------------
  */
+/* What is used after the amount, as far as integers go. */
+static int64
+used_after(const PlinthMeterUse *use, int p, int64 amount)
+{
+	int64 sum;
+
+	if (pg_add_s64_overflow(use->used[p], amount, &sum))
+		return amount > 0 ? PG_INT64_MAX : PG_INT64_MIN;
+	return sum;
+}
+
 /* How much of a quota is left after the amount; below 0 when it is exceeded. */
 static int64
 left_of(const PlinthMeterUse *use, int p, int64 amount)
 {
-	return plinth_limits_meter_exceeds(use->used[p], amount, use->hard[p])
-			   ? -1
-			   : use->hard[p] - (use->used[p] + amount);
+	int64 left;
+
+	if (plinth_limits_meter_exceeds(use->used[p], amount, use->hard[p]))
+		return -1;
+	return pg_sub_s64_overflow(use->hard[p], used_after(use, p, amount), &left) ? PG_INT64_MAX
+																				: left;
 }
 
 /*
@@ -214,7 +229,7 @@ form_result(FunctionCallInfo fcinfo, const PlinthMeter *meter, const PlinthMeter
 		nulls[7] = p == PLINTH_METER_TOTAL;
 		values[2] = CStringGetTextDatum(plinth_limits_meter_period_names[p]);
 		values[3] =
-			NumericGetDatum(plinth_limits_meter_numeric(use->used[p] + counted, meter->scale));
+			NumericGetDatum(plinth_limits_meter_numeric(used_after(use, p, counted), meter->scale));
 		values[4] = NumericGetDatum(plinth_limits_meter_numeric(use->soft[p], meter->scale));
 		values[5] = NumericGetDatum(plinth_limits_meter_numeric(use->hard[p], meter->scale));
 		values[6] = NumericGetDatum(

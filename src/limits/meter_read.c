@@ -75,8 +75,10 @@ read_base(HeapTuple tuple, TupleDesc desc, int scale, int64 in_flight, int p,
 	{
 		Datum quota = SPI_getbinval(tuple, desc, q + 2, &isnull);
 
+		/* A quota that is too large is still a quota. */
 		*quotas[q] = isnull ? PLINTH_METER_NO_QUOTA
-							: plinth_limits_meter_amount_clamped(DatumGetNumeric(quota), scale);
+							: Min(plinth_limits_meter_amount_clamped(DatumGetNumeric(quota), scale),
+								  PLINTH_METER_NO_QUOTA - 1);
 	}
 }
 

@@ -294,7 +294,7 @@ plinth_limits_policy_find(const PlinthLimitPolicies *policies, const char *name,
 static bool
 forget_all(void)
 {
-	plinth_limits_table_purge(MyDatabaseId, -1);
+	plinth_limits_table_purge(MyDatabaseId, PLINTH_LIMITS_ALL);
 	return true;
 }
 

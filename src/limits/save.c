@@ -13,7 +13,8 @@
  * The file is written beside its place, flushed, and renamed, so that there is
  * always a whole one; a checksum tells one that is not.  A broken file, or one
  * of another version, is ignored, with a message: all keys then have all of
- * their limit.  It lies where PostgreSQL keeps its statistics: a base backup
+ * their limit.  So is one by a clock that was beyond the time that limits have:
+ * going on from there, it would stand still.  It lies where PostgreSQL keeps its statistics: a base backup
  * has it, so a standby begins with what its primary had counted.
  *
  * The salt of the hashes is kept with them.  Entries are put back where the
@@ -236,6 +237,10 @@ plinth_limits_save_load(void)
 		header.version != SAVE_VERSION || header.n < 0 || !read_entries(file, &header, 0))
 		ereport(LOG, (errcode(ERRCODE_DATA_CORRUPTED),
 					  errmsg("ignoring file \"%s\", which is not whole", SAVE_FILE),
+					  errdetail("Rate limits begin anew.")));
+	else if (header.time > PLINTH_RATE_TIME_MAX)
+		ereport(LOG, (errcode(ERRCODE_DATA_CORRUPTED),
+					  errmsg("ignoring file \"%s\", whose time is out of bounds", SAVE_FILE),
 					  errdetail("Rate limits begin anew.")));
 	else
 	{

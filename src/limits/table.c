@@ -457,7 +457,7 @@ static const PlinthShmemPart shmem_part = {
 static void
 purge_database(Oid database)
 {
-	plinth_limits_table_purge(database, -1);
+	plinth_limits_table_purge(database, PLINTH_LIMITS_ALL);
 }
 
 void

@@ -16,6 +16,10 @@
 /* The policy of limits that have none, rate_limit_check_adhoc's. */
 #define PLINTH_LIMITS_ADHOC 0
 
+/* What stands for several policies where keys are forgotten. */
+#define PLINTH_LIMITS_ALL (-1)          /* and those without one */
+#define PLINTH_LIMITS_ALL_POLICIES (-2) /* but those without one */
+
 #define PLINTH_LIMITS_SALT_BYTES 16
 
 /* Who is counted for what. */
@@ -57,8 +61,16 @@ extern bool plinth_limits_table_decide_all(PlinthLimitRequest *requests, int n, 
 /* Gives a key all of its limit again; true when some of it was used. */
 extern bool plinth_limits_table_reset(const PlinthLimitKey *key, const PlinthRate *rate, int64 now);
 
-/* Forgets keys of a database: of one policy, or all (policy < 0).  Takes locks, raises no error. */
+/* Forgets keys of a database: of one policy, or several.  Takes locks, raises no error. */
 extern void plinth_limits_table_purge(Oid database, int64 policy);
+
+static inline bool
+plinth_limits_is_among(uint32 policy, int64 which)
+{
+	if (which == PLINTH_LIMITS_ALL_POLICIES)
+		return policy != PLINTH_LIMITS_ADHOC;
+	return which == PLINTH_LIMITS_ALL || policy == which;
+}
 
 /* Shows each key of a database that has used some of its limit. */
 typedef void (*PlinthLimitVisit)(void *arg, uint32 policy);

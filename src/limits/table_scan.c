@@ -26,7 +26,7 @@ plinth_limits_table_purge(Oid database, int64 policy)
 				PlinthLimitEntry *entry = &plinth_limits_table->sets[s].entries[i];
 				uint64 word;
 
-				if (entry->database != database || (policy >= 0 && entry->policy != policy))
+				if (entry->database != database || !plinth_limits_is_among(entry->policy, policy))
 					continue;
 				word = pg_atomic_exchange_u64(&entry->word, PLINTH_RATE_TAKEN);
 				entry->database = InvalidOid;

@@ -63,6 +63,13 @@ SELECT plinth.lease_release(:'commit');
 BEGIN;
 SELECT plinth.lease_acquire('tx', 'prepared', 1, NULL, 'commit') IS NOT NULL AS taken;
 PREPARE TRANSACTION 'lease';
+-- Nor does one that is not taken stand in the way (but for the server's setting).
+SELECT plinth.lease_acquire('tx', 'mine', 1) AS held \gset
+BEGIN;
+SELECT plinth.lease_acquire('tx', 'mine', 1, NULL, 'commit') IS NULL AS none_left, plinth.lease_acquire('tx', 'mine', 1, NULL, 'transaction') IS NULL AS none_left;
+PREPARE TRANSACTION 'no lease';
+ROLLBACK PREPARED 'no lease';
+SELECT plinth.lease_release(:'held');
 BEGIN READ ONLY;
 SELECT plinth.lease_acquire('tx', 'read only', 1, NULL, 'transaction') IS NOT NULL AS taken, plinth.lease_acquire('tx', 'read only', 1) AS none_left;
 COMMIT;

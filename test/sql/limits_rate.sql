@@ -220,6 +220,13 @@ SELECT * FROM plinth.stat_limits WHERE policy IN ('admin', 'strict', 'by_session
 SELECT plinth.rate_limit_drop('admin');
 RESET ROLE;
 
+-- TRUNCATE forgets the keys of all policies, those without a policy not; a replica's apply fires triggers of rows only.
+SELECT plinth.rate_limit_create('emptied', 2, '2 days', scope => 'key') AS emptied \gset
+SELECT pg_temp.ask('emptied', 'a', 2), (plinth.rate_limit_check_adhoc('kept', 5, '5 days', cost => 4)).remaining;
+TRUNCATE plinth.rate_limits, plinth.rate_limit_rules;
+INSERT INTO plinth.rate_limits (id, name, limit_count, period, scope) OVERRIDING SYSTEM VALUE VALUES (:emptied, 'emptied', 2, '2 days', 'key');
+SELECT pg_temp.ask('emptied', 'a', 0), (plinth.rate_limit_check_adhoc('kept', 5, '5 days', cost => 0)).remaining;
+
 DELETE FROM plinth.rate_limits;
 DELETE FROM plinth.users WHERE email LIKE 'limits.%';
 SELECT count(*) AS policies_in_stat FROM plinth.stat_limits WHERE policy <> '(ad hoc)';

@@ -59,4 +59,10 @@ SELECT * FROM plinth.meter_history('b', 'nobody');
 SELECT * FROM plinth.meter_history('l', 'k', 'month');
 SELECT plinth.meter_read('b', 'k', 'month', 'infinity'), plinth.meter_read('b', 'k', 'day', '-infinity'), plinth.meter_read('b', 'k', 'total', '1900-01-01');
 
+-- An abbreviation means what a session sets.
+SELECT plinth.meter_create('ist', time_zone => 'IST');
+SELECT plinth.meter_create('est', time_zone => 'est');
+UPDATE plinth.meters SET time_zone = 'CET' WHERE name = 'b';
+SELECT plinth.meter_create('gmt', time_zone => 'GMT'), plinth.meter_create('utc', time_zone => 'Utc'), plinth.meter_create('kolkata', time_zone => 'Asia/Kolkata');
+
 SELECT plinth.meter_drop(name) FROM plinth.meters;

@@ -93,9 +93,19 @@ SELECT plinth.meter_quota('t', 'month', hard => 100);
 SELECT hard_quota, allowed, used FROM plinth.meter_check('t', 50, 'x');
 ROLLBACK;
 SELECT hard_quota, allowed, used FROM plinth.meter_check('t', 50, 'x');
--- A quota of a period that the meter does not keep says nothing; without hard quotas there is only the soft one.
+-- Of a period that the meter does not keep there is no quota, nor an end of keeping it while there is one.
 SELECT plinth.meter_quota('t', 'day', hard => 0);
-SELECT hard_quota, allowed, used FROM plinth.meter_check('t', 0.5, 'x');
+SELECT plinth.meter_create('noperiod', scale => 0, periods => '{day}', hard_quota => '{"month": 10}');
+UPDATE plinth.meter_quotas SET period = 'day';
+UPDATE plinth.meters SET periods = '{day}' WHERE name = 't';
+UPDATE plinth.meters SET periods = '{day,month}' WHERE name = 't';
+SELECT plinth.meter_quota('t', 'day', hard => 0.5, key => 'daily');
+SELECT period, hard_quota, allowed FROM plinth.meter_check('t', 0.6, 'daily');
+UPDATE plinth.meters SET periods = '{month}' WHERE name = 't';
+DELETE FROM plinth.meter_quotas WHERE period = 'day';
+UPDATE plinth.meters SET periods = '{month}' WHERE name = 't';
+INSERT INTO plinth.meter_quotas (meter_id, period, hard) VALUES (-1, 'day', 1);
+-- Without hard quotas there is only the soft one.
 SELECT plinth.meter_create('soft', soft_quota => '{"total": 1}');
 SELECT allowed, status, period, used, soft_quota, hard_quota, remaining FROM plinth.meter_check('soft', 1, 'x');
 SELECT allowed, status, period, used, soft_quota, hard_quota, remaining FROM plinth.meter_check('soft', 1, 'x');
@@ -107,7 +117,24 @@ SELECT plinth.meter_quota('t', 'month', 1, 'NaN');
 SELECT plinth.meter_quota('t', 'month', 1, 1, 'key', 'tier');
 -- Larger than integers hold.
 SELECT plinth.meter_quota('t', 'month', hard => 1e30, key => 'large');
-SELECT hard_quota, allowed FROM plinth.meter_check('t', 1, 'large');
+SELECT plinth.meter_quota('t', 'month', hard => 9223372036854.775807, key => 'large');
+SELECT plinth.meter_quota('t', 'month', soft => 9223372036854.775807, key => 'large');
+SELECT plinth.meter_quota('t', 'month', hard => 9223372036854.775806, key => 'large');
+SELECT hard_quota, allowed, used, remaining FROM plinth.meter_check('t', 9223372036854.775806, 'large');
+SELECT hard_quota, allowed, used, remaining FROM plinth.meter_check('t', 0.000001, 'large');
+SELECT plinth.meter_quota('t', 'month', soft => 1, key => 'large');
+SELECT plinth.meter_flush() >= 0 AS flushed;
+SELECT status, soft_quota, allowed, used FROM plinth.meter_check('t', 9, 'large');
+-- What came past the trigger is a quota all the same.
+SET session_replication_role = replica;
+SELECT plinth.meter_quota('t', 'month', hard => 1e30, key => 'past');
+RESET session_replication_role;
+SELECT allowed FROM plinth.meter_check('t', 9223372036854.775806, 'past');
+SELECT allowed FROM plinth.meter_check('t', 0.000001, 'past');
+DELETE FROM plinth.meter_quotas WHERE key = 'past';
+INSERT INTO plinth.meter_usage (meter_id, key, period, period_start, amount) SELECT id, 'below', 'month', date_trunc('month', now(), 'UTC'), -1e30 FROM plinth.meters WHERE name = 't';
+SELECT plinth.meter_quota('t', 'month', hard => 5, key => 'below');
+SELECT allowed, used, remaining FROM plinth.meter_check('t', 1, 'below');
 INSERT INTO plinth.meter_usage (meter_id, key, period, period_start, amount) SELECT id, 'huge', 'month', date_trunc('month', now(), 'UTC'), 1e30 FROM plinth.meters WHERE name = 't';
 SELECT hard_quota, allowed FROM plinth.meter_check('t', 1, 'huge');
 SELECT plinth.meter_read('t', 'huge', 'month');

@@ -10,7 +10,9 @@ use Test::More;
 use Time::HiRes qw(time);
 
 # Nothing is saved but at the end.
-my $node = PlinthTest::node("main", conf => "plinth.limits_save_interval = 1h\n");
+# And it is copied from by logical replication, besides.
+my $plugins = PlinthTest::knows_setting('output_plugin_libraries') ? "output_plugin_libraries = 'plinth, pgoutput'\n" : '';
+my $node = PlinthTest::node("main", conf => "plinth.limits_save_interval = 1h\n$plugins");
 my $standby;
 
 sub ask
@@ -169,6 +171,29 @@ is( $standby->safe_psql('restored', 'SELECT count(*) FROM plinth.rate_limits') .
 is($standby->safe_psql('restored', "SELECT allowed, remaining FROM plinth.rate_limit_check('narrow', 'k1', 0)"), 't|3', 'keys of another database are others');
 psql_ok($standby, 'restored', "SELECT plinth.rate_limit_create('next', 1, '1 s'); INSERT INTO plinth.rate_limit_rules (key, action) VALUES ('x', 'deny')",
 	'and the next has an id of its own');
+
+# ---- a subscriber ------------------------------------------------------------------------
+my $subscriber = PlinthTest::node('subscriber');
+$standby->safe_psql('postgres', 'CREATE PUBLICATION limits FOR TABLE plinth.rate_limits, plinth.rate_limit_rules, plinth.meters, plinth.meter_quotas');
+$standby->safe_psql('postgres', "SELECT plinth.meter_create('m', scale => 0), plinth.meter_quota('m', 'month', hard => 5)");
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION limits CONNECTION \$\$" . $standby->connstr('postgres') . "\$\$ PUBLICATION limits");
+ok(wait_until(sub { $subscriber->safe_psql('postgres', "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'") eq '4' }),
+	'a subscriber has the tables');
+my $follower = $subscriber->background_psql('postgres');
+is($follower->query_safe("SELECT allowed, remaining FROM plinth.rate_limit_check('late', 'a', 0)"), 't|6', 'and the policies');
+$standby->safe_psql('postgres', "SELECT plinth.rate_limit_alter('late', burst => 7)");
+ok(wait_until(sub { $follower->query_safe("SELECT remaining FROM plinth.rate_limit_check('late', 'a', 0)") eq '7' }),
+	'its sessions see a change of a policy that is applied');
+$standby->safe_psql('postgres', "INSERT INTO plinth.rate_limit_rules (policy, key, action) VALUES ('late', 'a', 'deny')");
+ok(wait_until(sub { $follower->query_safe("SELECT allowed FROM plinth.rate_limit_check('late', 'a', 0)") eq 'f' }), 'and of a rule');
+is($follower->query_safe("SELECT hard_quota, periods FROM plinth.meter_check('m', 0, 'a'), plinth.meters"), '5|{month}', 'meters too');
+$standby->safe_psql('postgres', "UPDATE plinth.meter_quotas SET hard = 6");
+ok(wait_until(sub { $follower->query_safe("SELECT hard_quota FROM plinth.meter_check('m', 0, 'a')") eq '6' }), 'and a change of a quota');
+$standby->safe_psql('postgres', "UPDATE plinth.meters SET enabled = false");
+ok(wait_until(sub { $follower->query_safe("SELECT status FROM plinth.meter_check('m', 0, 'a')") eq 'disabled' }), 'or of a meter');
+$follower->quit;
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION limits');
+$subscriber->stop('fast');
 $standby->stop('fast');
 
 # ---- a table that is too small -----------------------------------------------------------

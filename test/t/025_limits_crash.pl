@@ -133,6 +133,39 @@ foreach my $case (
 	ok($node->log_contains(qr/ignoring file "pg_stat\/plinth_limits.stat"/, $offset), 'and the log says why')
 	  if $node->can('log_contains');
 }
+
+# ---- a file from beyond the time that limits have ------------------------------------------------
+# Going on from there, time would stand still: nothing would come back.
+sub crc32c
+{
+	my ($bytes) = @_;
+	my $crc = 0xffffffff;
+	foreach my $byte (unpack('C*', $bytes))
+	{
+		$crc ^= $byte;
+		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
+	}
+	return $crc ^ 0xffffffff;
+}
+foreach my $case ([ 'near', 2_713_910_399, '' ], [ 'far', 2_713_910_401, 1 ])
+{
+	my ($what, $seconds, $ignored) = @$case;
+	$node->stop('fast');
+	# Magic, version and salt; time, number of entries; checksum, padding.
+	my $header = substr($good, 0, 24) . pack('q2', $seconds * 1_000_000, 0);
+	open my $fh, '>', $file or die;
+	binmode $fh;
+	print $fh $header . pack('L2', crc32c($header), 0);
+	close $fh;
+	my $offset = -s $node->logfile;
+	$node->start;
+	is(scalar(slurp_file($node->logfile, $offset) =~ /ignoring file "pg_stat\/plinth_limits.stat", whose time is out of bounds/),
+		$ignored, "time that is $what: ignored or not");
+}
+is( $node->safe_psql('postgres', "SELECT reset_after > interval '0' AND reset_after < interval '366 days' FROM plinth.rate_limit_check('window', 'time')"),
+	't', 'and limits go by the wall clock');
+is(ask("'come', 'time', 10"), 0, 'what is used');
+ok(wait_until(sub { ask("'come', 'time', 0") > 0 }), 'comes back');
 $node->stop('fast');
 open my $fh, '>', $file or die;
 binmode $fh;
