@@ -58,14 +58,14 @@ COMMENT ON FUNCTION plinth.current_aal() IS
 'The authenticator assurance level of this transaction''s request, 1 to 3.
 0 without a context, or in an anonymous one.';
 
-CREATE OR REPLACE FUNCTION plinth.has_role(role text) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_has_role';
-COMMENT ON FUNCTION plinth.has_role(text) IS
-'Tells whether the user whose request this transaction is has a role.
-role: its name, exactly; these are roles of the application, not of PostgreSQL. false without a context; NULL for NULL.';
+CREATE OR REPLACE FUNCTION plinth.current_tier() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_tier';
+COMMENT ON FUNCTION plinth.current_tier() IS
+'The tier of the user whose request this transaction is.
+NULL without a context, or in one without a user.';
 
 REVOKE ALL ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_user_key(),
-    plinth.current_aal(), plinth.has_role(text) FROM PUBLIC;
+    plinth.current_aal(), plinth.current_tier() FROM PUBLIC;
 -- On purpose to PUBLIC: policies call them as whoever reads the table, and they tell a caller only about itself.
 GRANT EXECUTE ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_user_key(),
-    plinth.current_aal(), plinth.has_role(text) TO PUBLIC;
+    plinth.current_aal(), plinth.current_tier() TO PUBLIC;

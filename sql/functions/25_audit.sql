@@ -9,6 +9,11 @@ action: what was done, 1 to 200 bytes; names that begin with "plinth." are plint
 Who acts, and from where, is taken from the request context and cannot be given. Returns the entry''s id. The entry commits or rolls back with the transaction.
 Errors: PT400 for an argument outside these bounds, 25006 in a read-only transaction.';
 
+-- For plinth's own functions, whose actions begin with "plinth.".
+CREATE OR REPLACE FUNCTION plinth._audit_record(action text, resource text DEFAULT NULL, result text DEFAULT 'success',
+        metadata jsonb DEFAULT '{}') RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_audit_record_own';
+
 CREATE OR REPLACE FUNCTION plinth._audit_partition_create(month timestamptz) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     -- What the caller's session has for these is not for our tables.
@@ -38,9 +43,10 @@ END
 $$;
 ALTER FUNCTION plinth._audit_partition_create(timestamptz) OWNER TO plinth_owner;
 
-REVOKE ALL ON FUNCTION plinth.audit_record(text, text, text, jsonb),
+REVOKE ALL ON FUNCTION plinth.audit_record(text, text, text, jsonb), plinth._audit_record(text, text, text, jsonb),
     plinth._audit_partition_create(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.audit_record(text, text, text, jsonb) TO authenticated, plinth_admin;
+GRANT EXECUTE ON FUNCTION plinth._audit_record(text, text, text, jsonb) TO plinth_owner;
 
 GRANT SELECT ON plinth.audit_entries TO authenticated, plinth_admin;
 DROP POLICY IF EXISTS audit_entries_admin ON plinth.audit_entries;

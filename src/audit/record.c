@@ -41,6 +41,8 @@ static PlinthPlan insert_plan = {
 
 PGDLLEXPORT Datum plinth_audit_record_sql(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_audit_record_sql);
+PGDLLEXPORT Datum plinth_audit_record_own(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_audit_record_own);
 
 typedef struct Row
 {
@@ -174,8 +176,16 @@ check(bool good, const char *message)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST), errmsg_internal("%s", message)));
 }
 
-Datum
-plinth_audit_record_sql(PG_FUNCTION_ARGS)
+static bool
+is_own_action(const char *action)
+{
+	return pg_strncasecmp(action + strspn(action, " \t\r\n"), OWN_ACTION_PREFIX,
+						  strlen(OWN_ACTION_PREFIX)) == 0;
+}
+
+/* own: may the action be one of plinth's own? */
+static Datum
+record(FunctionCallInfo fcinfo, bool own)
 {
 	PlinthAuditEntry entry = {0};
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
@@ -184,9 +194,7 @@ plinth_audit_record_sql(PG_FUNCTION_ARGS)
 	entry.action = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check(*entry.action != '\0' && strlen(entry.action) <= MAX_ACTION,
 		  "action must have 1 to 200 bytes");
-	check(pg_strncasecmp(entry.action + strspn(entry.action, " \t\r\n"), OWN_ACTION_PREFIX,
-						 strlen(OWN_ACTION_PREFIX)) != 0,
-		  "actions that begin with plinth. are reserved");
+	check(own || !is_own_action(entry.action), "actions that begin with plinth. are reserved");
 	if (!PG_ARGISNULL(1))
 		entry.resource = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	check(entry.resource == NULL || strlen(entry.resource) <= MAX_RESOURCE,
@@ -204,4 +212,17 @@ plinth_audit_record_sql(PG_FUNCTION_ARGS)
 
 	*id = plinth_audit_write(&entry);
 	PG_RETURN_UUID_P(id);
+}
+
+Datum
+plinth_audit_record_sql(PG_FUNCTION_ARGS)
+{
+	return record(fcinfo, false);
+}
+
+/* For plinth's own functions in SQL. */
+Datum
+plinth_audit_record_own(PG_FUNCTION_ARGS)
+{
+	return record(fcinfo, true);
 }

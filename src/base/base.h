@@ -116,6 +116,12 @@ typedef enum PlinthGeneration
 extern uint64 plinth_base_generation(Oid database, PlinthGeneration which);
 
 /*
+ * As above, of this database, which gets an entry where it has none: 0 only
+ * where there is no place for one, or none yet in a parallel operation.
+ */
+extern uint64 plinth_base_generation_keep(PlinthGeneration which);
+
+/*
  * Marks something of this database as changed by the running transaction: its
  * generation moves just before commit and again after it, so that a reader
  * who saw the old state under the old generation will look again.  Nothing
@@ -282,7 +288,9 @@ typedef struct PlinthContext
 	bool has_session;
 	int aal;                  /* authenticator assurance level: 1, 2 or 3; 0 is anonymous */
 	const char *user_key;     /* the application's own key of the user, or NULL */
-	const char *roles;        /* comma-separated, sorted; "" for none */
+	const char *roles;        /* comma-separated, sorted; "" for none; "+resource:action" is a
+							   * permission of the user's own */
+	const char *scopes;       /* the only permissions that count, as roles; NULL: no such limit */
 	const char *tier;         /* the user's plan, or NULL */
 	const char *address;      /* client address as text, or NULL */
 	const char *impersonator; /* uuid of the admin who acts as the user, or NULL */

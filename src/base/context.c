@@ -141,6 +141,7 @@ encode_context(const PlinthContext *context)
 	put_field(&out, psprintf("%d", context->aal));
 	put_field(&out, context->user_key);
 	put_field(&out, context->roles ? context->roles : "");
+	put_field(&out, context->scopes);
 	put_field(&out, context->tier);
 	put_field(&out, context->address);
 	put_field(&out, context->impersonator);
@@ -168,6 +169,7 @@ decode_context(const char *in)
 	context->aal = atoi(take_field(&in));
 	context->user_key = take_field(&in);
 	context->roles = take_field(&in);
+	context->scopes = take_field(&in);
 	context->tier = take_field(&in);
 	context->address = take_field(&in);
 	context->impersonator = take_field(&in);
@@ -283,6 +285,7 @@ plinth_base_context_fix(const PlinthContext *context)
 	record->context = *context;
 	record->context.user_key = copy_string(context->user_key);
 	record->context.roles = copy_string(context->roles ? context->roles : "");
+	record->context.scopes = copy_string(context->scopes);
 	record->context.tier = copy_string(context->tier);
 	record->context.address = copy_string(context->address);
 	record->context.impersonator = copy_string(context->impersonator);

@@ -15,7 +15,7 @@ PGDLLEXPORT Datum plinth_base_current_user_id(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_session_id(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_user_key(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_aal(PG_FUNCTION_ARGS);
-PGDLLEXPORT Datum plinth_base_has_role(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_base_current_tier(PG_FUNCTION_ARGS);
 
 static Datum
 return_uuid(FunctionCallInfo fcinfo, const pg_uuid_t *uuid)
@@ -71,30 +71,13 @@ plinth_base_current_aal(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(context != NULL ? context->aal : 0);
 }
 
-/* Whether a name stands in a list separated by commas. */
-static bool
-list_has(const char *list, const char *name, size_t len)
-{
-	while (*list != '\0')
-	{
-		size_t item = strcspn(list, ",");
-
-		if (item == len && memcmp(list, name, len) == 0)
-			return true;
-		list += item;
-		if (*list == ',')
-			list++;
-	}
-	return false;
-}
-
-PG_FUNCTION_INFO_V1(plinth_base_has_role);
+PG_FUNCTION_INFO_V1(plinth_base_current_tier);
 Datum
-plinth_base_has_role(PG_FUNCTION_ARGS)
+plinth_base_current_tier(PG_FUNCTION_ARGS)
 {
-	text *role = PG_GETARG_TEXT_PP(0);
 	const PlinthContext *context = plinth_base_context();
 
-	PG_RETURN_BOOL(context != NULL && VARSIZE_ANY_EXHDR(role) > 0 &&
-				   list_has(context->roles, VARDATA_ANY(role), VARSIZE_ANY_EXHDR(role)));
+	if (context == NULL || context->tier == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(context->tier));
 }

@@ -139,6 +139,22 @@ plinth_base_generation_bump(Oid database, PlinthGeneration which)
 						  errhint("Raise \"plinth.max_databases\" and restart the server.")));
 }
 
+uint64
+plinth_base_generation_keep(PlinthGeneration which)
+{
+	static bool asked = false;
+	uint64 generation = plinth_base_generation(MyDatabaseId, which);
+
+	/* Nobody has changed anything of this database since the server started. */
+	if (generation == 0 && !asked && !IsInParallelMode())
+	{
+		asked = true;
+		plinth_base_generation_bump(MyDatabaseId, which);
+		generation = plinth_base_generation(MyDatabaseId, which);
+	}
+	return generation;
+}
+
 static void
 reserve_touch(void *arg)
 {

@@ -46,7 +46,6 @@ static MemoryContext kept_memory = NULL;
 static HTAB *kept = NULL;
 static uint64 kept_generation = 0;
 static KeptDef *last_kept = NULL;
-static bool asked_for_entry = false;
 static LocalTransactionId touched_lxid = InvalidLocalTransactionId;
 
 PGDLLEXPORT Datum plinth_cache_touched(PG_FUNCTION_ARGS);
@@ -173,18 +172,9 @@ select_definition(PlinthPlan *plan, Datum argument, KeptDef *entry)
 uint64
 plinth_cache_generation(void)
 {
-	uint64 generation;
-
 	if (touched_lxid == plinth_compat_lxid() || RecoveryInProgress())
 		return 0;
-	generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_CACHE);
-	if (generation == 0 && !asked_for_entry)
-	{
-		asked_for_entry = true;
-		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_CACHE);
-		generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_CACHE);
-	}
-	return generation;
+	return plinth_base_generation_keep(PLINTH_GEN_CACHE);
 }
 
 static void

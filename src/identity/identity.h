@@ -10,6 +10,7 @@
 #ifndef PLINTH_IDENTITY_H
 #define PLINTH_IDENTITY_H
 
+#include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
 typedef enum PlinthAuthStatus
@@ -41,6 +42,34 @@ extern PlinthAuth plinth_identity_authenticate(text *identifier, text *password)
 #define PLINTH_USER_ACTIVE(u, now)                                                                 \
 	"(" u ".deleted_at IS NULL AND (" u ".status = 'active' OR " u ".status = 'banned' AND " u     \
 	".banned_until <= " now "))"
+
+/*
+ * What is granted to a user, as a request context holds it: the role, the
+ * roles of user_roles, that of the tier where there is one, and permissions of
+ * their own as "+resource:action", sorted; palloc'd.  *until: when the first of
+ * them ends, or infinity.  role and tier are those of plinth.users.  No SPI
+ * connection of the caller's.
+ */
+extern char *plinth_identity_access(const pg_uuid_t *user_id, const char *role, const char *tier,
+									TimestampTz *until);
+
+/*
+ * The roles that such a list comes to, with all that they inherit, sorted; good
+ * until the next call.  No SPI connection of the caller's.
+ */
+extern char **plinth_identity_role_names(const char *access, int *count);
+
+/* Whether the context's user has a permission now, within the scopes of an API key. */
+extern bool plinth_identity_has_permission_named(const char *permission);
+
+/*
+ * Who may administer users, sessions and roles: with a user in the context,
+ * one who has this permission; else members of plinth_admin.  The second
+ * ERRORs: PT401, PT403.
+ */
+#define PLINTH_PERMISSION_ADMIN "plinth:admin"
+extern bool plinth_identity_is_admin(void);
+extern void plinth_identity_require_admin(void);
 
 /* "user:<uuid>", as audit entries name a user; palloc'd. */
 extern char *plinth_identity_resource(const pg_uuid_t *user_id);

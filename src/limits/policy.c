@@ -62,7 +62,6 @@ static bool kept_on_standby = false;
 static int64 kept_at = 0;
 
 static LocalTransactionId changing_lxid = InvalidLocalTransactionId;
-static bool bumped = false;
 
 void
 plinth_limits_policies_changing(void)
@@ -207,22 +206,6 @@ read_all(MemoryContext memory)
 	return all;
 }
 
-/* The generation under which policies may be kept; 0: not at all. */
-static uint64
-generation(void)
-{
-	uint64 now = plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS);
-
-	/* Nobody has changed anything since the server started. */
-	if (now == 0 && !bumped && !IsInParallelMode())
-	{
-		bumped = true;
-		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_LIMITS);
-		now = plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS);
-	}
-	return now;
-}
-
 static void
 load(uint64 now_generation, bool standby)
 {
@@ -246,7 +229,7 @@ load(uint64 now_generation, bool standby)
 const PlinthLimitPolicies *
 plinth_limits_policies(void)
 {
-	uint64 now = generation();
+	uint64 now = plinth_base_generation_keep(PLINTH_GEN_LIMITS);
 
 	if (kept != NULL && changing_lxid != plinth_compat_lxid())
 	{

@@ -12,6 +12,7 @@
 #include "access/xact.h"
 #include "base/base.h"
 #include "fmgr.h"
+#include "identity/identity.h"
 #include "miscadmin.h"
 #include "session/internal.h"
 #include "session/jwt.h"
@@ -32,13 +33,14 @@ uuid_text(const pg_uuid_t *uuid)
 static void
 fix_context(const PlinthSession *session)
 {
+	TimestampTz until;
 	PlinthContext context = {
 		.user_id = session->user_id,
 		.session_id = session->id,
 		.has_user = true,
 		.has_session = true,
 		.aal = session->aal,
-		.roles = session->role,
+		.roles = plinth_identity_access(&session->user_id, session->role, session->tier, &until),
 		.tier = session->tier,
 		.address = plinth_base_client_address(),
 	};

@@ -41,9 +41,8 @@ extern void plinth_session_json_put_number(PlinthJsonBuilder *builder, const cha
 										   int64 value);
 extern void plinth_session_json_put(PlinthJsonBuilder *builder, const char *name, Jsonb *value);
 
-/* An array with this one string. */
 extern void plinth_session_json_put_strings(PlinthJsonBuilder *builder, const char *name,
-											const char *value);
+											char **values, int count);
 extern Jsonb *plinth_session_json_end(PlinthJsonBuilder *builder);
 extern char *plinth_session_json_encode(Jsonb *object);
 

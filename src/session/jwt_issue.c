@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "fmgr.h"
+#include "identity/identity.h"
 #include "session/jwt.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -54,6 +55,17 @@ make_actor(const pg_uuid_t *impersonator)
 	return plinth_session_json_end(&actor);
 }
 
+static void
+put_roles(PlinthJsonBuilder *claims, const PlinthSession *session)
+{
+	TimestampTz until;
+	char *access = plinth_identity_access(&session->user_id, session->role, session->tier, &until);
+	int count;
+	char **roles = plinth_identity_role_names(access, &count);
+
+	plinth_session_json_put_strings(claims, "roles", roles, count);
+}
+
 static Jsonb *
 make_claims(const PlinthSession *session, TimestampTz now, TimestampTz expires_at)
 {
@@ -69,7 +81,7 @@ make_claims(const PlinthSession *session, TimestampTz now, TimestampTz expires_a
 	plinth_session_json_put_string(&claims, "sub", uuid_text(&session->user_id));
 	plinth_session_json_put_string(&claims, "sid", uuid_text(&session->id));
 	plinth_session_json_put_string(&claims, "role", plinth_setting_role_authenticated);
-	plinth_session_json_put_strings(&claims, "roles", session->role);
+	put_roles(&claims, session);
 	plinth_session_json_put_number(&claims, "aal", session->aal);
 	plinth_session_json_put_number(&claims, "iat", unix_seconds(now));
 	plinth_session_json_put_number(&claims, "nbf", unix_seconds(now));

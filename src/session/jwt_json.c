@@ -246,11 +246,13 @@ plinth_session_json_put_string(PlinthJsonBuilder *builder, const char *name, con
 }
 
 void
-plinth_session_json_put_strings(PlinthJsonBuilder *builder, const char *name, const char *value)
+plinth_session_json_put_strings(PlinthJsonBuilder *builder, const char *name, char **values,
+								int count)
 {
 	push_string(builder, WJB_KEY, name);
 	pushJsonbValue(&builder->state, WJB_BEGIN_ARRAY, NULL);
-	push_string(builder, WJB_ELEM, value);
+	for (int i = 0; i < count; i++)
+		push_string(builder, WJB_ELEM, values[i]);
 	pushJsonbValue(&builder->state, WJB_END_ARRAY, NULL);
 }
 
