@@ -30,14 +30,16 @@ def main():
     try:
         contestants = {
             "SELECT 1": [pg("SELECT 1")],
+            "rate_limit_allow": [pg("SELECT plinth.rate_limit_allow('bench', $1)")],
             "rate_limit_check": [pg("SELECT allowed, remaining, retry_after FROM plinth.rate_limit_check('bench', $1)")],
-            "Redis, Lua, unix socket": [redis.limit("unix")],
-            "Redis, Lua, TCP": [redis.limit("tcp")],
+            "Redis, Lua, answer alone": [redis.limit("unix", "answer")],
+            "Redis, Lua, five values": [redis.limit("unix")],
+            "Redis, Lua, answer, TCP": [redis.limit("tcp", "answer")],
             "upsert, UNLOGGED table": [pg(UPSERT)],
         }
         tcp = peers.PG.replace("host=" + os.environ["PGHOST"], "host=127.0.0.1")
-        contestants["rate_limit_check, TCP"] = [["pg", tcp, contestants["rate_limit_check"][0][2]]]
-        against = ["SELECT 1", "Redis, Lua, unix socket", "Redis, Lua, TCP"]
+        contestants["rate_limit_allow, TCP"] = [["pg", tcp, contestants["rate_limit_allow"][0][2]]]
+        against = ["SELECT 1", "Redis, Lua, answer alone", "Redis, Lua, five values", "Redis, Lua, answer, TCP"]
         for clients, keys in ((1, 10000), (8, 10000), (8, 1)):
             compare("a decision over the wire", contestants, against, clients, keys)
     finally:

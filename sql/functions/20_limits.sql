@@ -141,6 +141,13 @@ Returns allowed; limit_count, what may be used at once; remaining; retry_after, 
 When the memory for keys is full the policy''s on_error answers.
 Errors: 42704 for an unknown policy, 22023 for a cost below 0 or above what is allowed at once and for a key that is empty, too long or no address where the scope is address, 22004 for a policy or cost that is NULL and for a key that is missing.';
 
+CREATE OR REPLACE FUNCTION plinth.rate_limit_allow(policy text, key text DEFAULT NULL, cost bigint DEFAULT 1) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_limits_allow_sql';
+COMMENT ON FUNCTION plinth.rate_limit_allow(text, text, bigint) IS
+'Asks whether a policy allows something now, and consumes it if so: rate_limit_check for who needs no more than the answer.
+SELECT plinth.rate_limit_allow(...) costs a client little more than SELECT 1.
+Returns true when it is allowed. Arguments and errors: those of rate_limit_check.';
+
 CREATE OR REPLACE FUNCTION plinth.rate_limit_check_all(policies text[], key text DEFAULT NULL, cost bigint DEFAULT 1,
         OUT allowed boolean, OUT policy text, OUT limit_count bigint, OUT remaining bigint, OUT retry_after interval, OUT reset_after interval)
     RETURNS record
@@ -189,14 +196,16 @@ REVOKE ALL ON FUNCTION plinth._limits_changed(), plinth._limits_dropped(), plint
     plinth._rate_limit_valid(text, bigint, interval, bigint), plinth._stat_limits(),
     plinth.rate_limit_create(text, bigint, interval, bigint, text, text, jsonb, boolean, boolean, text, text),
     plinth.rate_limit_alter(text, bigint, interval, bigint, text, text, jsonb, boolean, boolean, text, text),
-    plinth.rate_limit_drop(text), plinth.rate_limit_check(text, text, bigint), plinth.rate_limit_check_all(text[], text, bigint),
+    plinth.rate_limit_drop(text), plinth.rate_limit_check(text, text, bigint), plinth.rate_limit_allow(text, text, bigint),
+    plinth.rate_limit_check_all(text[], text, bigint),
     plinth.rate_limit_check_adhoc(text, bigint, interval, bigint, bigint), plinth.rate_limit_require(text, text, bigint),
     plinth.rate_limit_reset(text, text) FROM PUBLIC;
 -- Not to clients: whoever may pass a key could use up another's limit.
 GRANT EXECUTE ON FUNCTION plinth._rate_limit_valid(text, bigint, interval, bigint),
     plinth.rate_limit_create(text, bigint, interval, bigint, text, text, jsonb, boolean, boolean, text, text),
     plinth.rate_limit_alter(text, bigint, interval, bigint, text, text, jsonb, boolean, boolean, text, text),
-    plinth.rate_limit_drop(text), plinth.rate_limit_check(text, text, bigint), plinth.rate_limit_check_all(text[], text, bigint),
+    plinth.rate_limit_drop(text), plinth.rate_limit_check(text, text, bigint), plinth.rate_limit_allow(text, text, bigint),
+    plinth.rate_limit_check_all(text[], text, bigint),
     plinth.rate_limit_check_adhoc(text, bigint, interval, bigint, bigint), plinth.rate_limit_require(text, text, bigint),
     plinth.rate_limit_reset(text, text) TO plinth_admin;
 GRANT EXECUTE ON FUNCTION plinth._stat_limits() TO plinth_admin, pg_monitor;

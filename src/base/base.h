@@ -207,6 +207,20 @@ extern int plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *
 extern void plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values);
 
 /* -------------------------------------------------------------------------
+ * Rows that hot functions return (row.c): each has a static PlinthRow.
+ * -------------------------------------------------------------------------
+ */
+typedef struct PlinthRow
+{
+	Oid function;
+	uint64 state; /* of its type */
+	TupleDesc desc;
+} PlinthRow;
+
+/* What heap_form_tuple takes, blessed: good until the next call for this row. */
+extern TupleDesc plinth_base_row(FunctionCallInfo fcinfo, PlinthRow *kept);
+
+/* -------------------------------------------------------------------------
  * Expressions over the columns of one table (expression.c)
  * -------------------------------------------------------------------------
  */

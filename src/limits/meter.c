@@ -206,17 +206,12 @@ raise_exceeded(const char *name, const PlinthMeter *meter, const PlinthMeterUse 
 
 /* (allowed, status, period, used, soft_quota, hard_quota, remaining, resets_at) */
 static Datum
-form_result(FunctionCallInfo fcinfo, const PlinthMeter *meter, const PlinthMeterUse *use,
-			int64 amount, bool allowed, const char *status, int p)
+form_result(FunctionCallInfo fcinfo, PlinthRow *kept, const PlinthMeter *meter,
+			const PlinthMeterUse *use, int64 amount, bool allowed, const char *status, int p)
 {
-	TupleDesc desc;
 	Datum values[RESULT_COLUMNS];
 	bool nulls[RESULT_COLUMNS] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("function returning record called in context that cannot accept "
-							   "type record")));
 	memset(nulls + 2, p < 0, sizeof(nulls) - 2);
 	values[0] = BoolGetDatum(allowed);
 	values[1] = CStringGetTextDatum(status);
@@ -236,12 +231,14 @@ form_result(FunctionCallInfo fcinfo, const PlinthMeter *meter, const PlinthMeter
 			plinth_limits_meter_numeric(Max(0, left_of(use, p, counted)), meter->scale));
 		values[7] = TimestampTzGetDatum(meter->bounds.end[p]);
 	}
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return HeapTupleGetDatum(heap_form_tuple(plinth_base_row(fcinfo, kept), values, nulls));
 }
 
 static Datum
 check_quota(FunctionCallInfo fcinfo, bool raise)
 {
+	/* Of meter_check and meter_require. */
+	static PlinthRow kept[2];
 	char *name = required_text(fcinfo, 0, "meter");
 	PlinthMeter meter;
 	PlinthMeterKey key;
@@ -258,19 +255,19 @@ check_quota(FunctionCallInfo fcinfo, bool raise)
 						errmsg("an amount that a quota decides on must not be negative"),
 						errhint("Corrections go by meter_add.")));
 	if (!meter.enabled)
-		return form_result(fcinfo, &meter, NULL, 0, true, "disabled", -1);
+		return form_result(fcinfo, &kept[raise], &meter, NULL, 0, true, "disabled", -1);
 	outcome = plinth_limits_meter_decide(name, &meter, &key, amount, &use);
 	refuse_failure(name, &meter, outcome);
 	if (outcome == PLINTH_METER_FULL)
-		return form_result(fcinfo, &meter, NULL, 0, true, "error", -1);
+		return form_result(fcinfo, &kept[raise], &meter, NULL, 0, true, "error", -1);
 	period = choose_period(&meter, &use, amount, outcome == PLINTH_METER_EXCEEDED);
 	if (outcome == PLINTH_METER_EXCEEDED)
 	{
 		if (raise)
 			raise_exceeded(name, &meter, &use, period);
-		return form_result(fcinfo, &meter, &use, amount, false, "hard", period);
+		return form_result(fcinfo, &kept[raise], &meter, &use, amount, false, "hard", period);
 	}
-	return form_result(fcinfo, &meter, &use, amount, true,
+	return form_result(fcinfo, &kept[raise], &meter, &use, amount, true,
 					   passes_soft(&meter, &use, amount) ? "soft" : "ok", period);
 }
 

@@ -2,11 +2,12 @@
  * sql.c
  *		The SQL functions of rate limits.
  *
- * Hot: the row type is looked up once for a call site, and kept with it.
+ * Hot: the row type is looked up once in a backend (base's row.c).
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/base.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -20,6 +21,8 @@
 
 PGDLLEXPORT Datum plinth_limits_check_sql(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_limits_check_sql);
+PGDLLEXPORT Datum plinth_limits_allow_sql(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_limits_allow_sql);
 PGDLLEXPORT Datum plinth_limits_check_all_sql(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_limits_check_all_sql);
 PGDLLEXPORT Datum plinth_limits_check_adhoc_sql(PG_FUNCTION_ARGS);
@@ -42,24 +45,6 @@ refuse_null(FunctionCallInfo fcinfo, int argument, const char *name)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be NULL", name)));
 }
 
-static TupleDesc
-result_row(FunctionCallInfo fcinfo)
-{
-	TupleDesc desc = fcinfo->flinfo->fn_extra;
-
-	if (desc == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		desc = BlessTupleDesc(desc);
-		fcinfo->flinfo->fn_extra = desc;
-		MemoryContextSwitchTo(old);
-	}
-	return desc;
-}
-
 /* Columns of a decision from the first on; intervals go into what the caller has for them. */
 static void
 put_decision(const PlinthLimitDecision *decision, Datum *values, bool *nulls, Interval times[2])
@@ -75,7 +60,7 @@ put_decision(const PlinthLimitDecision *decision, Datum *values, bool *nulls, In
 }
 
 static Datum
-decision_row(FunctionCallInfo fcinfo, const PlinthLimitDecision *decision)
+decision_row(FunctionCallInfo fcinfo, const PlinthLimitDecision *decision, PlinthRow *kept)
 {
 	Datum values[DECISION_COLUMNS];
 	bool nulls[DECISION_COLUMNS] = {0};
@@ -83,7 +68,7 @@ decision_row(FunctionCallInfo fcinfo, const PlinthLimitDecision *decision)
 
 	values[0] = BoolGetDatum(decision->allowed);
 	put_decision(decision, values + 1, nulls + 1, times);
-	return HeapTupleGetDatum(heap_form_tuple(result_row(fcinfo), values, nulls));
+	return HeapTupleGetDatum(heap_form_tuple(plinth_base_row(fcinfo, kept), values, nulls));
 }
 
 /* A decision by the arguments (policy, key, cost). */
@@ -105,9 +90,19 @@ decide_by_arguments(FunctionCallInfo fcinfo)
 Datum
 plinth_limits_check_sql(PG_FUNCTION_ARGS)
 {
+	static PlinthRow kept;
 	PlinthLimitDecision decision = decide_by_arguments(fcinfo);
 
-	PG_RETURN_DATUM(decision_row(fcinfo, &decision));
+	PG_RETURN_DATUM(decision_row(fcinfo, &decision, &kept));
+}
+
+/* The answer alone: a row is most of what a decision costs a client. */
+Datum
+plinth_limits_allow_sql(PG_FUNCTION_ARGS)
+{
+	PlinthLimitDecision decision = decide_by_arguments(fcinfo);
+
+	PG_RETURN_BOOL(decision.allowed);
 }
 
 Datum
@@ -125,6 +120,7 @@ plinth_limits_require_sql(PG_FUNCTION_ARGS)
 Datum
 plinth_limits_check_all_sql(PG_FUNCTION_ARGS)
 {
+	static PlinthRow kept;
 	ArrayType *array;
 	Datum *elements;
 	bool *element_nulls;
@@ -158,12 +154,14 @@ plinth_limits_check_all_sql(PG_FUNCTION_ARGS)
 		PG_GETARG_INT64(2), &decision));
 	values[0] = BoolGetDatum(decision.allowed);
 	put_decision(&decision, values + 2, nulls + 2, times);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_row(fcinfo), values, nulls)));
+	PG_RETURN_DATUM(
+		HeapTupleGetDatum(heap_form_tuple(plinth_base_row(fcinfo, &kept), values, nulls)));
 }
 
 Datum
 plinth_limits_check_adhoc_sql(PG_FUNCTION_ARGS)
 {
+	static PlinthRow kept;
 	PlinthLimitDecision decision;
 	text *key;
 	int64 limit;
@@ -178,7 +176,7 @@ plinth_limits_check_adhoc_sql(PG_FUNCTION_ARGS)
 										  plinth_limits_interval(PG_GETARG_INTERVAL_P(2)),
 										  PG_ARGISNULL(3) ? limit : PG_GETARG_INT64(3),
 										  PG_GETARG_INT64(4));
-	PG_RETURN_DATUM(decision_row(fcinfo, &decision));
+	PG_RETURN_DATUM(decision_row(fcinfo, &decision, &kept));
 }
 
 Datum

@@ -28,6 +28,17 @@ SELECT pg_temp.ask('bucket', 'b', 2), pg_temp.ask('bucket', 'b', 2), pg_temp.ask
 SELECT pg_temp.ask('bucket', 'b', 0) AS peek, pg_temp.ask('bucket', 'c', 0) AS peek_unknown;
 SELECT plinth.rate_limit_reset('bucket', 'a') AS used, plinth.rate_limit_reset('bucket', 'a') AS again, pg_temp.ask('bucket', 'a');
 
+-- The answer alone, from the same bucket.
+SELECT plinth.rate_limit_create('alone', 2, '2 days', scope => 'key') > 0 AS created;
+SELECT n, plinth.rate_limit_allow('alone', 'a') FROM generate_series(1, 3) n;
+SELECT plinth.rate_limit_allow('alone', 'a', 0) AS peek, plinth.rate_limit_allow('alone', 'b', cost => 2) AS both, pg_temp.ask('alone', 'b', 0);
+SELECT pg_temp.fails(q) FROM unnest(ARRAY[$$SELECT plinth.rate_limit_allow('none', 'a')$$, $$SELECT plinth.rate_limit_allow(NULL, 'a')$$,
+    $$SELECT plinth.rate_limit_allow('alone')$$, $$SELECT plinth.rate_limit_allow('alone', 'a', NULL)$$, $$SELECT plinth.rate_limit_allow('alone', 'a', 3)$$,
+    $$SELECT plinth.rate_limit_allow('alone', 'a', -1)$$, $$SELECT plinth.rate_limit_allow('alone', '')$$]) q;
+SELECT plinth.rate_limit_alter('alone', shadow => true);
+SELECT plinth.rate_limit_allow('alone', 'a') AS in_shadow_mode;
+SELECT allowed, denied, shadow_denied FROM plinth.stat_limits WHERE policy = 'alone';
+
 -- token_bucket is another name; a lowered burst keeps what was used, another limit does not.
 SELECT plinth.rate_limit_alter('bucket', algorithm => 'token_bucket');
 SELECT pg_temp.ask('bucket', 'a', 0);

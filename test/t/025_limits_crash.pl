@@ -192,9 +192,14 @@ is(ask("'keep', 'a', 0"), 10, 'a new extension knows nothing of the old one');
 is(ask("'keep', 'a', 10"), 0, 'and counts for itself');
 is($node->safe_psql('postgres', "SELECT allowed, denied, entries FROM plinth.stat_limits WHERE policy = 'keep'"), '1|0|1', 'from nothing on');
 
-psql_ok($node, 'postgres', 'BEGIN; DROP EXTENSION plinth; CREATE EXTENSION plinth; COMMIT', 'both in one transaction');
+my $session = $node->background_psql('postgres');
+my $rows = "SELECT d, a, m FROM plinth.rate_limit_check('keep', 'row', 0) d, plinth.rate_limit_check_adhoc('row', 10, '1 day', cost => 0) a, plinth.rate_limit_check_all('{keep,window}', 'row', 0) m";
+like($session->query_safe($rows), qr/^\(t,10,.*\(t,10,.*\(t,keep,10,/, 'a session that knows what rows are like');
+$session->query_safe('BEGIN; DROP EXTENSION plinth; CREATE EXTENSION plinth; COMMIT');
 policies();
-is(ask("'keep', 'a', 1"), 9, 'a new one again');
+is(ask("'keep', 'a', 1"), 9, 'both in one transaction: a new one again');
+like($session->query_safe($rows), qr/^\(t,10,.*\(t,10,.*\(t,keep,10,/, 'whose rows the session learns anew');
+$session->quit;
 is($node->safe_psql('postgres', "SELECT allowed, denied, entries FROM plinth.stat_limits WHERE policy = 'keep'"), '1|0|1', 'that counts from nothing on');
 
 # ---- DROP DATABASE under load -----------------------------------------------------------------------
