@@ -20,16 +20,19 @@ CREATE TABLE plinth.users (
     updated_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_login_at     timestamptz,
     deleted_at        timestamptz,
+    user_key          text CHECK (user_key <> '' AND pg_catalog.octet_length(user_key) <= 200),
     CONSTRAINT users_banned_until_check CHECK (banned_until IS NULL OR status = 'banned')
 );
 ALTER TABLE plinth.users OWNER TO plinth_owner;
 ALTER TABLE plinth.users ENABLE ROW LEVEL SECURITY;
 CREATE UNIQUE INDEX users_email_key ON plinth.users (pg_catalog.lower(email)) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX users_username_key ON plinth.users (pg_catalog.lower(username)) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX users_user_key_key ON plinth.users (user_key);
 SELECT pg_catalog.pg_extension_config_dump('plinth.users', '');
 COMMENT ON TABLE plinth.users IS 'The people who use the application. No secret is in it.';
 COMMENT ON COLUMN plinth.users.status IS 'Only the active sign in and have sessions, and the banned from banned_until on.';
 COMMENT ON COLUMN plinth.users.metadata IS 'What the user may change about themselves.';
+COMMENT ON COLUMN plinth.users.user_key IS 'The application''s own key of the user, where user_key_source or users_adopt keeps one.';
 COMMENT ON COLUMN plinth.users.app_metadata IS 'What only the application may change.';
 
 CREATE FUNCTION plinth._users_touch() RETURNS trigger
@@ -43,7 +46,7 @@ ALTER FUNCTION plinth._users_touch() OWNER TO plinth_owner;
 REVOKE ALL ON FUNCTION plinth._users_touch() FROM PUBLIC;
 -- Signing in sets last_login_at, which changes nothing about the user.
 CREATE TRIGGER users_touch BEFORE UPDATE OF email, email_verified_at, username, full_name, avatar_url, role, tier,
-    status, status_reason, banned_until, metadata, app_metadata, deleted_at ON plinth.users
+    status, status_reason, banned_until, metadata, app_metadata, deleted_at, user_key ON plinth.users
     FOR EACH ROW EXECUTE FUNCTION plinth._users_touch();
 
 CREATE TABLE plinth.passwords (

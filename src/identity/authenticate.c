@@ -187,4 +187,5 @@ void
 plinth_identity_init(void)
 {
 	plinth_base_secret_function("sign_up");
+	plinth_base_secret_function("user_create");
 }

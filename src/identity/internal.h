@@ -10,4 +10,7 @@
 /* The one form of an e-mail address or username that is stored and looked up: NFC. */
 extern text *plinth_identity_normalize(text *name);
 
+/* May this be a password?  PT400 for one that is too long or too short. */
+extern void plinth_identity_password_check(text *password);
+
 #endif /* PLINTH_IDENTITY_INTERNAL_H */

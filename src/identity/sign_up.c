@@ -71,8 +71,8 @@ check(bool good, const char *message)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST), errmsg_internal("%s", message)));
 }
 
-static void
-check_password(text *password)
+void
+plinth_identity_password_check(text *password)
 {
 	int len = VARSIZE_ANY_EXHDR(password);
 
@@ -224,7 +224,7 @@ plinth_identity_sign_up(PG_FUNCTION_ARGS)
 	PG_TRY ()
 		;
 	{
-		check_password(up.password);
+		plinth_identity_password_check(up.password);
 		up.phc =
 			plinth_crypto_password_hash(VARDATA_ANY(up.password), VARSIZE_ANY_EXHDR(up.password));
 	}
