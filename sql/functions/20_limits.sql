@@ -97,6 +97,10 @@ CREATE OR REPLACE FUNCTION plinth.rate_limit_alter(name text, limit_count bigint
         shadow boolean DEFAULT NULL, enabled boolean DEFAULT NULL, on_error text DEFAULT NULL, comment text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    INSERT INTO plinth.rate_limits (name, algorithm, limit_count, period, burst, scope, shadow, enabled, on_error, comment)
+        SELECT d.name, d.algorithm, d.limit_count, d.period, d.burst, d.scope, d.shadow, d.enabled, d.on_error, d.comment
+            FROM plinth.rate_limit_defaults d WHERE d.name = rate_limit_alter.name
+        ON CONFLICT DO NOTHING;
     UPDATE plinth.rate_limits r SET
         limit_count = coalesce(rate_limit_alter.limit_count, r.limit_count),
         period = coalesce(rate_limit_alter.period, r.period),
@@ -118,7 +122,7 @@ END
 $$;
 COMMENT ON FUNCTION plinth.rate_limit_alter(text, bigint, interval, bigint, text, text, jsonb, boolean, boolean, text, text) IS
 'Changes a policy of rate limits.
-What is NULL stays as it is; the arguments are those of rate_limit_create. Another limit_count, period or algorithm lets every key begin with all of its limit; another burst does not.
+What is NULL stays as it is; the arguments are those of rate_limit_create. One of plinth.rate_limit_defaults is put into the table first. Another limit_count, period or algorithm lets every key begin with all of its limit; another burst does not.
 Errors: 42704 for an unknown policy, 23514 and 22023 for what is out of bounds.';
 
 CREATE OR REPLACE FUNCTION plinth.rate_limit_drop(name text) RETURNS boolean
@@ -129,7 +133,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION plinth.rate_limit_drop(text) IS
 'Removes a policy of rate limits, its rules, and what its keys have used.
-Returns false where there is none of that name. Who asks for it from the commit on gets an error.';
+Returns false where there is none of that name. Who asks for it from the commit on gets an error, or what plinth.rate_limit_defaults says.';
 
 CREATE OR REPLACE FUNCTION plinth.rate_limit_check(policy text, key text DEFAULT NULL, cost bigint DEFAULT 1)
     RETURNS plinth.rate_limit_decision

@@ -1,12 +1,12 @@
 -- identity: signing up, and what users see of themselves.
 
 CREATE OR REPLACE FUNCTION plinth.sign_up(email text, password text, username text DEFAULT NULL,
-        full_name text DEFAULT NULL, metadata jsonb DEFAULT '{}', OUT status text, OUT user_id uuid) RETURNS record
+        full_name text DEFAULT NULL, metadata jsonb DEFAULT '{}', OUT status text, OUT user_id uuid, OUT retry_after interval) RETURNS record
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_sign_up';
 COMMENT ON FUNCTION plinth.sign_up(text, text, text, text, jsonb) IS
 'Creates a user with a password.
 email: at most 254 bytes. password: at least plinth.password_min_length characters, at most 1024 bytes. username: 2 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", or NULL. full_name: at most 400 bytes. metadata: a JSON object of at most 64 KiB.
-Returns status "ok" and the new user''s id, or status "email_taken" or "username_taken" and NULL, so that the audit entry of the attempt commits. E-mails and usernames are the same without regard to case. Do not pass "email_taken" on to somebody who is not signed in: it tells who has an account.
+Returns status "ok" and the new user''s id, or status "email_taken", "username_taken" or "rate_limited" (with retry_after, by the policy plinth.sign_up_address) and NULL, so that the audit entry of the attempt commits. E-mails and usernames are the same without regard to case. Do not pass "email_taken" on to somebody who is not signed in: it tells who has an account.
 Errors: PT400 for an argument outside these bounds, 25006 in a read-only transaction.';
 
 REVOKE ALL ON FUNCTION plinth.sign_up(text, text, text, text, jsonb) FROM PUBLIC;

@@ -2,12 +2,13 @@
 
 CREATE OR REPLACE FUNCTION plinth.sign_in(identifier text, password text, device_fingerprint text DEFAULT NULL,
         device_type text DEFAULT NULL, user_agent text DEFAULT NULL, label text DEFAULT NULL,
-        OUT status text, OUT user_id uuid, OUT session_id uuid, OUT token text, OUT expires_at timestamptz) RETURNS record
+        OUT status text, OUT user_id uuid, OUT session_id uuid, OUT token text, OUT expires_at timestamptz,
+        OUT retry_after interval) RETURNS record
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_sign_in';
 COMMENT ON FUNCTION plinth.sign_in(text, text, text, text, text, text) IS
 'Verifies a password and begins a session.
 identifier: e-mail address or username. device_fingerprint (at most 200 bytes), device_type (50), user_agent (1000; longer ones are cut) and label (200) describe the device in the list of sessions.
-Returns status "ok" with user, session, token and its expiry; the token is shown only here. Otherwise "invalid_credentials", or "locked" for a user who gave the right password but is locked or banned, and NULLs, so that the audit entry of the attempt commits.
+Returns status "ok" with user, session, token and its expiry; the token is shown only here. Otherwise NULLs and "invalid_credentials"; "locked", with retry_after, after too many wrong passwords for this account from this address, or without it for the right password of a user who is locked or banned; "rate_limited", with retry_after; or "unverified" for the right password where plinth.require_verified_email is on; so that the audit entry of the attempt commits. "mfa_required" is reserved: take every status but "ok" as a refusal. A try is counted before the password is looked at, and stays counted when the transaction rolls back.
 Errors: PT400 for a missing or too long argument, 25006 in a read-only transaction.';
 
 CREATE OR REPLACE FUNCTION plinth.session_verify(token text, OUT session_id uuid, OUT user_id uuid,

@@ -44,6 +44,7 @@ extern int plinth_setting_argon2_memory; /* KiB */
 extern int plinth_setting_argon2_ops;    /* passes */
 extern int plinth_setting_password_max_concurrent;
 extern int plinth_setting_password_min_length;
+extern bool plinth_setting_require_verified_email;
 extern int plinth_setting_session_lifetime;     /* s */
 extern int plinth_setting_session_idle_timeout; /* s */
 extern int plinth_setting_jwt_lifetime;         /* s */

@@ -1,11 +1,11 @@
 /*
  * settings.c
- *		Every plinth.* setting of every room, in two tables.
+ *		Every plinth.* setting of every room, in a table for each type.
  *
  * Settings that guard something (costs of a password hash, trusted peers,
  * bounds of memory) are SIGHUP or POSTMASTER, so that no session can lower
  * them for itself; there is none that an ordinary user may set.  Those of JWTs
- * are SUSET, so that each database can have its own issuer.  The one
+ * and of mails are SUSET, so that each database can have its own.  The one
  * setting that is no setting, plinth.context, is defined in context.c.
  */
 #include "postgres.h"
@@ -30,6 +30,7 @@ int plinth_setting_argon2_memory;
 int plinth_setting_argon2_ops;
 int plinth_setting_password_max_concurrent;
 int plinth_setting_password_min_length;
+bool plinth_setting_require_verified_email;
 int plinth_setting_session_lifetime;
 int plinth_setting_session_idle_timeout;
 int plinth_setting_jwt_lifetime;
@@ -65,6 +66,15 @@ typedef struct IntSetting
 	GucContext context;
 	int flags;
 } IntSetting;
+
+typedef struct BoolSetting
+{
+	const char *name;
+	const char *description;
+	bool *variable;
+	bool boot;
+	GucContext context;
+} BoolSetting;
 
 typedef struct StringSetting
 {
@@ -136,6 +146,11 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_sync_lock_timeout, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
 };
 
+static const BoolSetting bool_settings[] = {
+	{"plinth.require_verified_email", "Lets only users whose e-mail address is verified sign in.",
+	 &plinth_setting_require_verified_email, false, PGC_SUSET},
+};
+
 static bool check_role_name(char **newval, void **extra, GucSource source);
 static bool check_not_empty(char **newval, void **extra, GucSource source);
 
@@ -192,6 +207,13 @@ plinth_base_settings_init(void)
 
 		DefineCustomIntVariable(s->name, s->description, NULL, s->variable, s->boot, s->min, s->max,
 								s->context, s->flags, NULL, NULL, NULL);
+	}
+	for (int i = 0; i < lengthof(bool_settings); i++)
+	{
+		const BoolSetting *s = &bool_settings[i];
+
+		DefineCustomBoolVariable(s->name, s->description, NULL, s->variable, s->boot, s->context, 0,
+								 NULL, NULL, NULL);
 	}
 	for (int i = 0; i < lengthof(string_settings); i++)
 	{

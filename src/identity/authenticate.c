@@ -34,8 +34,9 @@ static PlinthPlan find_by_username_plan = {
 };
 static PlinthPlan lock_user_plan = {
 	.sql = "SELECT " PLINTH_USER_ACTIVE(
-		"u",
-		"pg_catalog.clock_timestamp()") " FROM plinth.users u WHERE u.id = $1 AND u.deleted_at IS NULL FOR NO KEY UPDATE",
+		"u", "pg_catalog.clock_timestamp()") ", u.email_verified_at IS NOT NULL "
+											 "FROM plinth.users u WHERE u.id = $1 AND "
+											 "u.deleted_at IS NULL FOR NO KEY UPDATE",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
 };
@@ -124,15 +125,20 @@ confirm_user(const pg_uuid_t *user_id, const char *phc)
 	Datum values[2] = {UUIDPGetDatum(user_id), CStringGetTextDatum(phc)};
 	bool null;
 	bool active;
+	bool verified;
 
 	plinth_base_spi_execute(&lock_user_plan, values, NULL, false, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		return PLINTH_AUTH_INVALID;
 	active = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	verified = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
 	plinth_base_spi_execute(&lock_password_plan, values, NULL, false, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		return PLINTH_AUTH_INVALID;
-	return active ? PLINTH_AUTH_OK : PLINTH_AUTH_LOCKED;
+	if (!active)
+		return PLINTH_AUTH_LOCKED;
+	return verified || !plinth_setting_require_verified_email ? PLINTH_AUTH_OK
+															  : PLINTH_AUTH_UNVERIFIED;
 }
 
 static void
@@ -152,6 +158,7 @@ plinth_identity_authenticate(text *identifier, text *password)
 	const char *secret = VARDATA_ANY(password);
 	size_t len = VARSIZE_ANY_EXHDR(password);
 	PlinthAuth auth = {.status = PLINTH_AUTH_INVALID};
+	PlinthAttempt attempt;
 	PlinthAsOwner owner;
 	char *phc;
 	char *new_phc = NULL;
@@ -161,6 +168,14 @@ plinth_identity_authenticate(text *identifier, text *password)
 	phc = find_user(identifier, &auth, caller);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+
+	auth.status = plinth_identity_attempt_begin(plinth_identity_account_key(identifier), &attempt);
+	if (auth.status != PLINTH_AUTH_OK)
+	{
+		auth.retry_after = attempt.retry_after;
+		return auth;
+	}
+	auth.status = PLINTH_AUTH_INVALID;
 
 	/* No password of ours is longer; hashing it would only cost. */
 	if (len > PLINTH_PASSWORD_MAX || phc == NULL)
@@ -180,6 +195,8 @@ plinth_identity_authenticate(text *identifier, text *password)
 		record_login(&auth.user_id, new_phc);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+	if (auth.status != PLINTH_AUTH_INVALID)
+		plinth_identity_attempt_good(&attempt);
 	return auth;
 }
 

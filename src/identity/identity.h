@@ -17,23 +17,48 @@ typedef enum PlinthAuthStatus
 {
 	PLINTH_AUTH_OK,
 	PLINTH_AUTH_INVALID, /* no such user, no password, or another one: nobody learns which */
-	PLINTH_AUTH_LOCKED   /* the password was right, but the user is locked or banned */
+	PLINTH_AUTH_LOCKED,  /* too many tries; or the password was right, but the user is not active */
+	PLINTH_AUTH_UNVERIFIED,  /* the password was right, but the e-mail address is not verified */
+	PLINTH_AUTH_RATE_LIMITED /* too many tries */
 } PlinthAuthStatus;
+
+/* As SQL functions return it. */
+extern const char *plinth_identity_status_name(PlinthAuthStatus status);
 
 typedef struct PlinthAuth
 {
 	PlinthAuthStatus status;
 	bool has_user; /* the identifier is a user's */
 	pg_uuid_t user_id;
+	int64 retry_after; /* microseconds, where waiting helps; else not above 0 */
 } PlinthAuth;
 
 /*
  * Verifies a password of the user with this e-mail address (it has an "@") or
  * username; an unknown one costs as much.  On OK the user's row is locked and
- * last_login_at set.  Needs a transaction that may write, and no SPI
- * connection of the caller's.
+ * last_login_at set.  Counts as an attempt.  Needs a transaction that may
+ * write, and no SPI connection of the caller's.
  */
 extern PlinthAuth plinth_identity_authenticate(text *identifier, text *password);
+
+/*
+ * A try at a secret of an account that is named by a short text, which may be
+ * one that does not exist: OK, LOCKED or RATE_LIMITED.  Counted at once and for
+ * good (attempt.c).  What turns out to be right gives the tries back.
+ */
+typedef struct PlinthAttempt
+{
+	char *key;
+	int64 retry_after;
+} PlinthAttempt;
+extern PlinthAuthStatus plinth_identity_attempt_begin(const char *account, PlinthAttempt *attempt);
+extern void plinth_identity_attempt_good(const PlinthAttempt *attempt);
+
+/* Names the account of an e-mail address or username, known or not; palloc'd. */
+extern char *plinth_identity_account_key(text *name);
+
+/* Asks a policy by address, where the client has one. */
+extern bool plinth_identity_address_allowed(const char *policy, int64 *retry_after);
 
 /*
  * SQL: may a user sign in, and go on with their sessions, at a time?  u is the

@@ -17,6 +17,7 @@
 #include "identity/identity.h"
 #include "identity/internal.h"
 #include "identity/names.h"
+#include "limits/limits.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -58,7 +59,9 @@ typedef struct SignUp
 	text *password;
 	char *phc;
 	const char *status;
+	bool has_user;
 	pg_uuid_t user_id; /* the new user, or who holds the name */
+	int64 retry_after;
 } SignUp;
 
 PGDLLEXPORT Datum plinth_identity_sign_up(PG_FUNCTION_ARGS);
@@ -186,6 +189,7 @@ store_user(SignUp *up)
 		done = insert_user(up) || find_holder(up);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+	up->has_user = done;
 	if (!done)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("could not sign up because of concurrent changes")));
@@ -195,9 +199,12 @@ static void
 record(const SignUp *up, bool ok)
 {
 	PlinthAuditEntry entry = {.action = ACTION,
-							  .resource = plinth_identity_resource(&up->user_id),
-							  .result = ok ? "success" : "failure"};
+							  .result = ok             ? "success"
+										: up->has_user ? "failure"
+													   : "denied"};
 
+	if (up->has_user)
+		entry.resource = plinth_identity_resource(&up->user_id);
 	if (ok)
 		entry.user_id = &up->user_id;
 	else
@@ -205,13 +212,38 @@ record(const SignUp *up, bool ok)
 	(void) plinth_audit_write(&entry);
 }
 
+static void
+hash_and_store(SignUp *up, Datum password)
+{
+	up->password = plinth_identity_secret(password);
+	PG_TRY ()
+		;
+	{
+		plinth_identity_password_check(up->password);
+		if (plinth_identity_address_allowed("plinth.sign_up_address", &up->retry_after))
+			up->phc = plinth_crypto_password_hash(VARDATA_ANY(up->password),
+												  VARSIZE_ANY_EXHDR(up->password));
+	}
+	PG_FINALLY ()
+		;
+	{
+		plinth_identity_secret_wipe(up->password, password);
+	}
+	PG_END_TRY();
+
+	if (up->phc != NULL)
+		store_user(up);
+	else
+		up->status = "rate_limited";
+}
+
 Datum
 plinth_identity_sign_up(PG_FUNCTION_ARGS)
 {
 	SignUp up = {0};
 	TupleDesc desc;
-	Datum values[2];
-	bool nulls[2] = {false, false};
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
 	bool ok;
 
 	plinth_base_hide_statement();
@@ -220,27 +252,13 @@ plinth_identity_sign_up(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 
 	take_arguments(fcinfo, &up);
-	up.password = plinth_identity_secret(PG_GETARG_DATUM(1));
-	PG_TRY ()
-		;
-	{
-		plinth_identity_password_check(up.password);
-		up.phc =
-			plinth_crypto_password_hash(VARDATA_ANY(up.password), VARSIZE_ANY_EXHDR(up.password));
-	}
-	PG_FINALLY ()
-		;
-	{
-		plinth_identity_secret_wipe(up.password, PG_GETARG_DATUM(1));
-	}
-	PG_END_TRY();
-
-	store_user(&up);
+	hash_and_store(&up, PG_GETARG_DATUM(1));
 	ok = strcmp(up.status, "ok") == 0;
 	record(&up, ok);
 
 	values[0] = CStringGetTextDatum(up.status);
 	values[1] = UUIDPGetDatum(&up.user_id);
 	nulls[1] = !ok;
+	values[2] = plinth_limits_wait(up.retry_after, &nulls[2]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

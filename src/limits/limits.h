@@ -28,6 +28,26 @@ typedef struct PlinthLimitDecision
  */
 extern PlinthLimitDecision plinth_limits_check(const char *policy, const char *key, int64 cost);
 
+/*
+ * As above on several policies at one instant: consumes in each when all
+ * allow, else in none; the decision of the one that makes one wait longest.
+ */
+extern PlinthLimitDecision plinth_limits_check_all(const char *const *policies, int n,
+												   const char *key, int64 cost);
+
+/* As above without a policy: count at once, which come back in a period. */
+extern PlinthLimitDecision plinth_limits_check_fixed(const char *key, int64 count, int64 period,
+													 int64 cost);
+
+/* Gives a key all of a policy's limit again; at once, and not undone by a rollback. */
+extern void plinth_limits_forget(const char *policy, const char *key);
+
+/* The key of the client's address: "address:…", IPv6 by /64; "local" where it has none.  palloc'd. */
+extern char *plinth_limits_caller_address(void);
+
+/* A retry_after as an interval; null where it is not said. */
+extern Datum plinth_limits_wait(int64 microseconds, bool *null);
+
 extern void plinth_limits_init(void);
 
 #endif /* PLINTH_LIMITS_H */

@@ -13,6 +13,9 @@
  * - where the database has no place for a generation.
  * On a standby no trigger tells of a change: there they are kept for a second.
  *
+ * What the extension itself asks has a policy in plinth.rate_limit_defaults
+ * while the table has none of that name.
+ *
  * Memory: one context under TopMemoryContext, replaced as a whole.
  */
 #include "postgres.h"
@@ -36,7 +39,12 @@
 
 static PlinthPlan policies_plan = {
 	.sql = "SELECT r.id, r.name, r.algorithm = 'fixed_window', r.limit_count, r.period, r.burst, "
-		   "r.scope, r.shadow, r.enabled, r.on_error = 'allow' FROM plinth.rate_limits r "
+		   "r.scope, r.shadow, r.enabled, r.on_error = 'allow' FROM "
+		   "(SELECT t.id, t.name, t.algorithm, t.limit_count, t.period, t.burst, t.scope, "
+		   "t.shadow, t.enabled, t.on_error FROM plinth.rate_limits t UNION ALL "
+		   "SELECT b.id, b.name, b.algorithm, b.limit_count, b.period, b.burst, b.scope, "
+		   "b.shadow, b.enabled, b.on_error FROM plinth.rate_limit_defaults b WHERE NOT EXISTS "
+		   "(SELECT FROM plinth.rate_limits t WHERE t.name = b.name)) r "
 		   "ORDER BY r.name COLLATE \"C\"",
 };
 

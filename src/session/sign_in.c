@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "identity/identity.h"
+#include "limits/limits.h"
 #include "miscadmin.h"
 #include "session/internal.h"
 #include "utils/builtins.h"
@@ -51,21 +52,6 @@ authenticate(Datum identifier, Datum password)
 	return auth;
 }
 
-static const char *
-status_name(PlinthAuthStatus status)
-{
-	switch (status)
-	{
-		case PLINTH_AUTH_OK:
-			return "ok";
-		case PLINTH_AUTH_LOCKED:
-			return "locked";
-		case PLINTH_AUTH_INVALID:
-			break;
-	}
-	return "invalid_credentials";
-}
-
 static void
 record(const PlinthAuth *auth, const PlinthNewSession *session, const PlinthDevice *device)
 {
@@ -82,8 +68,8 @@ record(const PlinthAuth *auth, const PlinthNewSession *session, const PlinthDevi
 	}
 	else
 	{
-		entry.result = auth->status == PLINTH_AUTH_LOCKED ? "denied" : "failure";
-		entry.metadata = plinth_audit_reason(status_name(auth->status));
+		entry.result = auth->status == PLINTH_AUTH_INVALID ? "failure" : "denied";
+		entry.metadata = plinth_audit_reason(plinth_identity_status_name(auth->status));
 	}
 	(void) plinth_audit_write(&entry);
 }
@@ -95,8 +81,8 @@ plinth_session_sign_in(PG_FUNCTION_ARGS)
 	PlinthSessionStart start = {.aal = 1};
 	PlinthNewSession session;
 	TupleDesc desc;
-	Datum values[5] = {0};
-	bool nulls[5] = {false, true, true, true, true};
+	Datum values[6] = {0};
+	bool nulls[6] = {false, true, true, true, true, true};
 
 	plinth_base_hide_statement();
 	PreventCommandIfReadOnly("plinth.sign_in()");
@@ -108,12 +94,13 @@ plinth_session_sign_in(PG_FUNCTION_ARGS)
 	plinth_session_device(fcinfo, 2, &start.device);
 
 	auth = authenticate(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
-	values[0] = CStringGetTextDatum(status_name(auth.status));
+	values[0] = CStringGetTextDatum(plinth_identity_status_name(auth.status));
+	values[5] = plinth_limits_wait(auth.retry_after, &nulls[5]);
 	if (auth.status == PLINTH_AUTH_OK)
 	{
 		start.user_id = auth.user_id;
 		plinth_session_start(&start, &session);
-		memset(nulls, false, sizeof(nulls));
+		memset(nulls, false, 5 * sizeof(bool));
 		values[1] = UUIDPGetDatum(&auth.user_id);
 		values[2] = UUIDPGetDatum(&session.id);
 		values[3] = CStringGetTextDatum(session.token);

@@ -6,7 +6,7 @@ CREATE ROLE jwt_keys_admin IN ROLE plinth_admin;
 SELECT count(*) FROM plinth.signing_keys;
 SELECT plinth.jwks();
 
-SELECT plinth.sign_up('keys@jwt.test', 'correct horse') IS NOT NULL AS signed_up;
+SELECT (plinth.sign_up('keys@jwt.test', 'correct horse')).user_id IS NOT NULL AS signed_up;
 SELECT token AS session FROM plinth.sign_in('keys@jwt.test', 'correct horse') \gset
 
 -- Nothing is signed without a key.

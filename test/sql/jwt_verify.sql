@@ -1,7 +1,7 @@
 -- Access tokens as a caller sees them: who may, in which transactions, and what a context is worth.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS plinth;
-SELECT plinth.sign_up('verify@jwt.test', 'correct horse') IS NOT NULL AS signed_up;
+SELECT (plinth.sign_up('verify@jwt.test', 'correct horse')).user_id IS NOT NULL AS signed_up;
 SELECT user_id, session_id, token AS session FROM plinth.sign_in('verify@jwt.test', 'correct horse') \gset
 SELECT plinth.signing_key_create('ES256') IS NOT NULL AS made;
 SELECT access_token, refresh_token FROM plinth.tokens_issue(:'session') \gset
