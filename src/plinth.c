@@ -41,6 +41,7 @@ _PG_init(void)
 	plinth_worker_init();
 	plinth_decode_init();
 	plinth_limits_init();
+	plinth_audit_init();
 	plinth_identity_init();
 	plinth_session_init();
 	plinth_cache_init();

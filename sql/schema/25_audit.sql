@@ -48,5 +48,41 @@ CREATE TRIGGER audit_entries_no_truncate BEFORE TRUNCATE ON plinth.audit_entries
     FOR EACH STATEMENT EXECUTE FUNCTION plinth._audit_refuse_change();
 ALTER TABLE plinth.audit_entries ENABLE ALWAYS TRIGGER audit_entries_no_truncate;
 
+-- Events (audit_event): whether they are enabled, the secret that authenticates them in the WAL, and those that
+-- could not be stored among the entries yet.
+CREATE TABLE plinth.audit_event_settings (
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+ALTER TABLE plinth.audit_event_settings OWNER TO plinth_owner;
+ALTER TABLE plinth.audit_event_settings ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON plinth.audit_event_settings FROM PUBLIC;
+COMMENT ON TABLE plinth.audit_event_settings IS 'Whether audit events are enabled: one row, or none.';
+SELECT pg_catalog.pg_extension_config_dump('plinth.audit_event_settings', '');
+
+CREATE TABLE plinth.audit_event_keys (
+    singleton       boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    slot_generation bigint NOT NULL,    -- of the one slot whose messages it authenticates
+    rooted          boolean NOT NULL,   -- used under the root key
+    secret          bytea NOT NULL CHECK (pg_catalog.octet_length(secret) = 32)
+);
+ALTER TABLE plinth.audit_event_keys OWNER TO plinth_owner;
+ALTER TABLE plinth.audit_event_keys ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON plinth.audit_event_keys FROM PUBLIC;
+COMMENT ON TABLE plinth.audit_event_keys IS 'The secret that authenticates audit events in the WAL. Never dumped: each slot has its own.';
+
+CREATE TABLE plinth.audit_pending (
+    LIKE plinth.audit_entries INCLUDING DEFAULTS,
+    reason   text NOT NULL,             -- why it could not be stored
+    tried_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (id)
+);
+CREATE INDEX audit_pending_tried_at ON plinth.audit_pending (tried_at);
+ALTER TABLE plinth.audit_pending OWNER TO plinth_owner;
+ALTER TABLE plinth.audit_pending ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON plinth.audit_pending FROM PUBLIC;
+COMMENT ON TABLE plinth.audit_pending IS 'Audit events that could not be stored among the entries yet, and why; the decoder goes on trying.';
+SELECT pg_catalog.pg_extension_config_dump('plinth.audit_pending', '');
+
 -- Partitions are made when the first entry of a month is recorded.
 GRANT CREATE ON SCHEMA plinth TO plinth_owner;

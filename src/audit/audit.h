@@ -1,6 +1,7 @@
 /*
  * audit.h
- *		Audit entries, written in the transaction they speak of.
+ *		Audit entries, written in the transaction they speak of, and events,
+ *		which outlive it.
  *
  * Include after "postgres.h".
  */
@@ -38,6 +39,9 @@ extern pg_uuid_t plinth_audit_write(const PlinthAuditEntry *entry);
  */
 extern void plinth_audit_record(const char *action, const char *resource, const char *result,
 								Jsonb *metadata);
+
+/* Declares the consumer of audit events; called in _PG_init. */
+extern void plinth_audit_init(void);
 
 /* {"reason": reason} as metadata; palloc'd. */
 extern Jsonb *plinth_audit_reason(const char *reason);

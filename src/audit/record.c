@@ -19,24 +19,19 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inet.h"
-#include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
 #define OWN_ACTION_PREFIX "plinth."
 #define MAX_ACTION 200
 #define MAX_RESOURCE 1000
-#define MAX_METADATA 65536
+#define MAX_METADATA PLINTH_AUDIT_MAX_METADATA
 #define MAX_USER_AGENT 1000
 
 static PlinthPlan insert_plan = {
-	.sql =
-		"INSERT INTO plinth.audit_entries (recorded_at, action, resource, result, actor_user_id, "
-		"actor_user_key, session_id, impersonator_id, address, user_agent, db_role, "
-		"application_name, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
-		"$13) RETURNING id",
-	.nargs = 13,
-	.argtypes = {TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID,
-				 INETOID, TEXTOID, NAMEOID, TEXTOID, JSONBOID},
+	.sql = "INSERT INTO plinth.audit_entries (" PLINTH_AUDIT_COLUMNS
+		   ") VALUES (" PLINTH_AUDIT_VALUES ")",
+	.nargs = PLINTH_AUDIT_NCOLUMNS,
+	.argtypes = {PLINTH_AUDIT_TYPES},
 };
 
 PGDLLEXPORT Datum plinth_audit_record_sql(PG_FUNCTION_ARGS);
@@ -44,18 +39,13 @@ PG_FUNCTION_INFO_V1(plinth_audit_record_sql);
 PGDLLEXPORT Datum plinth_audit_record_own(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_audit_record_own);
 
-typedef struct Row
-{
-	Datum values[13];
-	char nulls[13];
-	int n;
-} Row;
+typedef PlinthAuditRow Row;
 
 static void
 put(Row *row, Datum value, bool null)
 {
 	row->values[row->n] = value;
-	row->nulls[row->n++] = null ? 'n' : ' ';
+	row->nulls[row->n++] = null;
 }
 
 /* A text, cut to a number of bytes without splitting a character. */
@@ -107,16 +97,19 @@ plinth_audit_reason(const char *reason)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-static void
-fill_row(Row *row, const PlinthAuditEntry *entry, TimestampTz recorded_at)
+void
+plinth_audit_row_fill(PlinthAuditRow *row, const PlinthAuditEntry *entry)
 {
 	const PlinthContext *context = plinth_base_context();
 	char *role = GetUserNameFromId(GetSessionUserId(), true);
 	NameData *db_role = palloc0(sizeof(NameData));
 
 	namestrcpy(db_role, role ? role : "");
+	plinth_base_make_uuid_v7(&row->id);
+	row->recorded_at = GetCurrentTimestamp();
 	row->n = 0;
-	put(row, TimestampTzGetDatum(recorded_at), false);
+	put_uuid(row, &row->id);
+	put(row, TimestampTzGetDatum(row->recorded_at), false);
 	put_text(row, entry->action, MAX_ACTION);
 	put_text(row, entry->resource, MAX_RESOURCE);
 	put_text(row, entry->result, MAX_ACTION);
@@ -143,21 +136,20 @@ plinth_audit_write(const PlinthAuditEntry *entry)
 {
 	PlinthAsOwner owner;
 	Row row;
-	TimestampTz recorded_at = GetCurrentTimestamp();
-	pg_uuid_t id;
-	bool null;
+	char nulls[PLINTH_AUDIT_NCOLUMNS];
 
 	PreventCommandIfReadOnly("recording an audit entry");
-	fill_row(&row, entry, recorded_at);
+	plinth_audit_row_fill(&row, entry);
+	for (int i = 0; i < PLINTH_AUDIT_NCOLUMNS; i++)
+		nulls[i] = row.nulls[i] ? 'n' : ' ';
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	plinth_audit_partition_ensure(recorded_at);
-	plinth_base_spi_execute(&insert_plan, row.values, row.nulls, false, SPI_OK_INSERT_RETURNING);
-	id = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	plinth_audit_partition_ensure(row.recorded_at);
+	plinth_base_spi_execute(&insert_plan, row.values, nulls, false, SPI_OK_INSERT);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
-	return id;
+	return row.id;
 }
 
 void
@@ -183,33 +175,38 @@ is_own_action(const char *action)
 						  strlen(OWN_ACTION_PREFIX)) == 0;
 }
 
-/* own: may the action be one of plinth's own? */
-static Datum
-record(FunctionCallInfo fcinfo, bool own)
+void
+plinth_audit_arguments(FunctionCallInfo fcinfo, bool own, PlinthAuditEntry *entry)
 {
-	PlinthAuditEntry entry = {0};
-	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
-
+	memset(entry, 0, sizeof(*entry));
 	check(!PG_ARGISNULL(0), "action is missing");
-	entry.action = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	check(*entry.action != '\0' && strlen(entry.action) <= MAX_ACTION,
+	entry->action = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	check(*entry->action != '\0' && strlen(entry->action) <= MAX_ACTION,
 		  "action must have 1 to 200 bytes");
-	check(own || !is_own_action(entry.action), "actions that begin with plinth. are reserved");
+	check(own || !is_own_action(entry->action), "actions that begin with plinth. are reserved");
 	if (!PG_ARGISNULL(1))
-		entry.resource = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	check(entry.resource == NULL || strlen(entry.resource) <= MAX_RESOURCE,
+		entry->resource = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check(entry->resource == NULL || strlen(entry->resource) <= MAX_RESOURCE,
 		  "resource must have at most 1000 bytes");
-	entry.result = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	check(strcmp(entry.result, "success") == 0 || strcmp(entry.result, "failure") == 0 ||
-			  strcmp(entry.result, "denied") == 0,
+	entry->result = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	check(strcmp(entry->result, "success") == 0 || strcmp(entry->result, "failure") == 0 ||
+			  strcmp(entry->result, "denied") == 0,
 		  "result must be success, failure or denied");
 	if (!PG_ARGISNULL(3))
 	{
-		entry.metadata = PG_GETARG_JSONB_P(3);
-		check(JB_ROOT_IS_OBJECT(entry.metadata), "metadata must be a JSON object");
-		check(VARSIZE(entry.metadata) <= MAX_METADATA, "metadata must have at most 64 KiB");
+		entry->metadata = PG_GETARG_JSONB_P(3);
+		check(JB_ROOT_IS_OBJECT(entry->metadata), "metadata must be a JSON object");
+		check(VARSIZE(entry->metadata) <= MAX_METADATA, "metadata must have at most 64 KiB");
 	}
+}
 
+static Datum
+record(FunctionCallInfo fcinfo, bool own)
+{
+	PlinthAuditEntry entry;
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+
+	plinth_audit_arguments(fcinfo, own, &entry);
 	*id = plinth_audit_write(&entry);
 	PG_RETURN_UUID_P(id);
 }

@@ -104,6 +104,13 @@ extern void plinth_decode_status(Oid database, PlinthDecodeStatus *status);
 extern void plinth_decode_require(void);
 
 /*
+ * The generation of this database's slot, where it is recorded as ready and
+ * there: what is written to the WAL from now on will be reported.  0 otherwise.
+ * By what has committed by now; needs a transaction.
+ */
+extern uint64 plinth_decode_slot_ready(void);
+
+/*
  * Asks for a new slot where the database's was lost; true when it was.  The
  * caller sees to what the loss made of its data: slot_lost was called by
  * then, in this transaction if not before.  Takes effect at commit.  In SQL:

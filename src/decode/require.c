@@ -54,7 +54,7 @@ plinth_decode_possible(PlinthDecodeProblem *problem)
 	if (wal_level < WAL_LEVEL_LOGICAL)
 	{
 		problem->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-		problem->message = "plinth's sync requires \"wal_level\" to be \"logical\"";
+		problem->message = "logical decoding requires \"wal_level\" to be \"logical\"";
 		problem->hint = "Set wal_level = logical in postgresql.conf and restart the server.";
 		return false;
 	}

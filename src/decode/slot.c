@@ -113,6 +113,38 @@ plinth_decode_slot_read(PlinthSlotRecord *record)
 	plinth_base_owner_end(&as_owner);
 }
 
+uint64
+plinth_decode_slot_ready(void)
+{
+	static PlinthPlan plan = {
+		.sql = "SELECT slot_generation FROM plinth.decode_state"
+			   " WHERE state OPERATOR(pg_catalog.=) 'ready'"
+			   " AND slot_name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {NAMEOID},
+	};
+	PlinthAsOwner as_owner;
+	NameData name;
+	Datum values[1];
+	uint64 generation = 0;
+	bool isnull;
+	int pid;
+
+	if (plinth_decode_slot_health(&pid) != PLINTH_SLOT_HEALTHY)
+		return 0;
+	namestrcpy(&name, plinth_decode_slot_name());
+	values[0] = NameGetDatum(&name);
+	plinth_base_owner_begin(&as_owner);
+	SPI_connect();
+	plinth_base_spi_select_latest(&plan, values);
+	if (SPI_processed == 1)
+		generation = (uint64) DatumGetInt64(
+			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	plinth_base_owner_end(&as_owner);
+	return generation;
+}
+
 /* Runs a statement on the recorded state as plinth_owner; returns how many rows it met. */
 static uint64
 execute(PlinthPlan *plan, Datum *values, const char *nulls)
