@@ -3,9 +3,10 @@
  *		Where a client is, and settings that are lists.
  *
  * The address is the connection's.  Only when that peer is in
- * plinth.trusted_proxies is x-forwarded-for of request.headers looked at, from
- * the right: what a proxy appended stands to the right of what its client
- * sent.  The first address that is no trusted proxy is the client.  Something
+ * plinth.trusted_proxies, and logged in as one of
+ * plinth.trusted_authenticators, is x-forwarded-for of request.headers looked
+ * at, from the right: what a proxy appended stands to the right of what its
+ * client sent.  The first address that is no trusted proxy is the client.  Something
  * that is no address ends the walk: what stands to the left of it was written
  * by whoever wrote that.
  */
@@ -18,7 +19,6 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/inet.h"
-#include "utils/jsonb.h"
 #include "utils/varlena.h"
 
 #define LOCAL_PEER "local" /* in trusted_proxies: connections by Unix socket */
@@ -127,8 +127,7 @@ is_trusted(const Address *host)
 	List *networks;
 	ListCell *cell;
 
-	if (plinth_setting_trusted_proxies[0] == '\0' ||
-		!SplitGUCList(pstrdup(plinth_setting_trusted_proxies), ',', &networks))
+	if (!SplitGUCList(pstrdup(plinth_setting_trusted_proxies), ',', &networks))
 		return false;
 	foreach (cell, networks)
 	{
@@ -146,23 +145,15 @@ is_trusted(const Address *host)
 	return false;
 }
 
-/* x-forwarded-for of the running request, or NULL. */
+/* x-forwarded-for of the running request, where its writer is believed; or NULL. */
 static char *
-forwarded_header(void)
+forwarded_header(bool has_address, const Address *peer)
 {
-	const char *headers = GetConfigOption("request.headers", true, false);
-	Jsonb *jsonb;
-	JsonbValue value;
-
-	if (headers == NULL || headers[0] == '\0')
+	if (plinth_setting_trusted_proxies[0] == '\0' || !is_trusted(has_address ? peer : NULL) ||
+		!plinth_base_is_trusted_authenticator())
 		return NULL;
-	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(headers)));
-	if (!JB_ROOT_IS_OBJECT(jsonb) ||
-		getKeyJsonValueFromContainer(&jsonb->root, "x-forwarded-for", strlen("x-forwarded-for"),
-									 &value) == NULL ||
-		value.type != jbvString)
-		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
+	return plinth_base_request_field(plinth_base_request_object("request.headers"),
+									 "x-forwarded-for");
 }
 
 /* One hop of the header: an address, perhaps with a port; brackets around IPv6. */
@@ -205,9 +196,9 @@ plinth_base_client_address(void)
 {
 	Address client;
 	bool has_address = peer_address(&client);
-	char *header;
+	char *header = forwarded_header(has_address, &client);
 
-	if (is_trusted(has_address ? &client : NULL) && (header = forwarded_header()) != NULL)
+	if (header != NULL)
 	{
 		bool more = true;
 

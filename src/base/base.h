@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "port/atomics.h"
 #include "storage/lwlock.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 /* -------------------------------------------------------------------------
@@ -39,6 +40,9 @@ extern char *plinth_setting_role_anon;
 extern char *plinth_setting_role_authenticated;
 extern char *plinth_setting_trusted_authenticators;
 extern char *plinth_setting_trusted_proxies;
+extern char *plinth_setting_allowed_origins;
+extern char *plinth_setting_session_header;
+extern char *plinth_setting_session_cookie;
 
 extern int plinth_setting_argon2_memory; /* KiB */
 extern int plinth_setting_argon2_ops;    /* passes */
@@ -327,7 +331,42 @@ extern const PlinthContext *plinth_base_context(void);
 extern void plinth_base_context_fix(const PlinthContext *context);
 extern void plinth_base_context_init(void);
 
-/* The client's address: the connection's, or by trusted proxies; NULL for a socket.  palloc'd. */
+/*
+ * The client's address: the connection's; or what a trusted proxy forwarded,
+ * when the login role is a trusted authenticator; NULL for a socket.  palloc'd.
+ */
 extern char *plinth_base_client_address(void);
+
+/* Whether the connection logged in as one of plinth.trusted_authenticators (claims.c). */
+extern bool plinth_base_is_trusted_authenticator(void);
+
+/* -------------------------------------------------------------------------
+ * The HTTP request that runs (request.c), by the settings of PostgREST, which
+ * whoever runs SQL can write.
+ * -------------------------------------------------------------------------
+ */
+/* The value of a setting; NULL where it is not set, or empty. */
+extern const char *plinth_base_request_setting(const char *name);
+
+/* One that is a JSON object: request.headers or request.cookies.  NULL as above; else PT400. */
+extern Jsonb *plinth_base_request_object(const char *name);
+
+/* A string in it (headers are in lower case); NULL where there is none.  palloc'd. */
+extern char *plinth_base_request_field(Jsonb *object, const char *name);
+
+/* Whether its method is one that changes nothing (RFC 9110, 9.2.1). */
+extern bool plinth_base_request_is_safe(void);
+
+/*
+ * Whether a request with these headers comes from a page that may use its
+ * user's cookie (origin.c).  Asked only where the method is not a safe one.
+ */
+extern bool plinth_base_origin_allowed(Jsonb *headers);
+
+/* Adds a header to the response, beside those that are there.  Not in a parallel operation. */
+extern void plinth_base_response_add(const char *name, const char *value);
+
+/* Whether it can be the name of a header, or of a cookie. */
+extern bool plinth_base_is_header_name(const char *name);
 
 #endif /* PLINTH_BASE_H */

@@ -26,8 +26,8 @@ static MemoryContext kept_memory = NULL;
 static char *kept_claims = NULL;
 static PlinthContext *kept_context = NULL;
 
-static bool
-is_trusted_authenticator(void)
+bool
+plinth_base_is_trusted_authenticator(void)
 {
 	char *list;
 	char *user;
@@ -159,7 +159,7 @@ plinth_base_claims_context(void)
 	const char *claims = GetConfigOption("request.jwt.claims", true, false);
 	MemoryContext old;
 
-	if (claims == NULL || claims[0] == '\0' || !is_trusted_authenticator())
+	if (claims == NULL || claims[0] == '\0' || !plinth_base_is_trusted_authenticator())
 		return NULL;
 	if (kept_claims != NULL && strcmp(kept_claims, claims) == 0)
 		return kept_context;

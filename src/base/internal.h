@@ -10,6 +10,9 @@
 /* address.c: check hook of plinth.trusted_proxies. */
 extern bool plinth_base_check_networks(char **newval, void **extra, GucSource source);
 
+/* origin.c: check hook of plinth.allowed_origins. */
+extern bool plinth_base_check_origins(char **newval, void **extra, GucSource source);
+
 /* address.c: check hook of settings that list names. */
 extern bool plinth_base_check_name_list(char **newval, void **extra, GucSource source);
 

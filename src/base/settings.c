@@ -25,6 +25,9 @@ char *plinth_setting_role_anon;
 char *plinth_setting_role_authenticated;
 char *plinth_setting_trusted_authenticators;
 char *plinth_setting_trusted_proxies;
+char *plinth_setting_allowed_origins;
+char *plinth_setting_session_header;
+char *plinth_setting_session_cookie;
 
 int plinth_setting_argon2_memory;
 int plinth_setting_argon2_ops;
@@ -153,6 +156,7 @@ static const BoolSetting bool_settings[] = {
 
 static bool check_role_name(char **newval, void **extra, GucSource source);
 static bool check_not_empty(char **newval, void **extra, GucSource source);
+static bool check_header_name(char **newval, void **extra, GucSource source);
 
 static const StringSetting string_settings[] = {
 	{"plinth.root_key_file", "File that holds the root key.", &plinth_setting_root_key_file, "",
@@ -174,6 +178,13 @@ static const StringSetting string_settings[] = {
 	{"plinth.trusted_proxies",
 	 "Addresses and networks whose forwarded headers are believed, separated by commas.",
 	 &plinth_setting_trusted_proxies, "", PGC_SIGHUP, GUC_LIST_INPUT, plinth_base_check_networks},
+	{"plinth.allowed_origins",
+	 "Origins of the pages whose requests may change something by a cookie, separated by commas.",
+	 &plinth_setting_allowed_origins, "", PGC_SIGHUP, GUC_LIST_INPUT, plinth_base_check_origins},
+	{"plinth.session_header", "HTTP header that carries a session's token.",
+	 &plinth_setting_session_header, "X-Plinth-Session", PGC_SIGHUP, 0, check_header_name},
+	{"plinth.session_cookie", "Cookie that carries a session's token.",
+	 &plinth_setting_session_cookie, "__Host-plinth_session", PGC_SIGHUP, 0, check_header_name},
 };
 
 static bool
@@ -195,6 +206,15 @@ check_not_empty(char **newval, void **extra, GucSource source)
 	if (len > 0 && len <= 1000)
 		return true;
 	GUC_check_errdetail("It has 1 to 1000 bytes.");
+	return false;
+}
+
+static bool
+check_header_name(char **newval, void **extra, GucSource source)
+{
+	if (plinth_base_is_header_name(*newval))
+		return true;
+	GUC_check_errdetail("It has 1 to 100 letters, digits and signs that HTTP allows in a name.");
 	return false;
 }
 

@@ -28,9 +28,7 @@
 static bool
 under_postgrest(void)
 {
-	const char *method = GetConfigOption("request.method", true, false);
-
-	return method != NULL && method[0] != '\0';
+	return plinth_base_request_setting("request.method") != NULL;
 }
 
 static int64

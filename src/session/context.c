@@ -65,47 +65,59 @@ take_role(void)
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/*
- * The session that a token, or an access JWT of this database, stands for.
- * What was signed before a step-up is worth what it was worth then.
- */
-static void
-find_session(text *token, PlinthSession *session)
+bool
+plinth_session_caller_find(text *credential, PlinthCaller *caller)
 {
 	PlinthJwt jwt;
 
-	if (plinth_session_jwt_shaped(token))
-	{
-		plinth_session_jwt_verify(token, &jwt);
-		if (!jwt.own)
-			plinth_session_jwt_refuse();
-		*session = jwt.session;
-	}
-	else if (!plinth_session_find(token, session))
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
+	memset(caller, 0, sizeof(*caller));
+	if (!plinth_session_jwt_shaped(credential))
+		return plinth_session_find(credential, &caller->session);
+
+	/* What was signed before a step-up is worth what it was worth then. */
+	plinth_session_jwt_verify(credential, &jwt);
+	if (!jwt.own)
+		plinth_session_jwt_refuse();
+	caller->session = jwt.session;
+	return true;
+}
+
+bool
+plinth_session_caller_same(const PlinthCaller *a, const PlinthCaller *b)
+{
+	return memcmp(&a->session.id, &b->session.id, sizeof(pg_uuid_t)) == 0;
+}
+
+void
+plinth_session_caller_begin(const PlinthCaller *caller)
+{
+	fix_context(&caller->session);
+	plinth_session_touch(&caller->session);
+	take_role();
+}
+
+void
+plinth_session_context_check(const char *function)
+{
+	if (InLocalUserIdChange() || InSecurityRestrictedOperation())
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("%s cannot run within a security-definer function", function),
+						errhint("Call it as the first statement of the transaction.")));
 }
 
 Datum
 plinth_session_context_begin(PG_FUNCTION_ARGS)
 {
-	PlinthSession session;
+	PlinthCaller caller;
 	pg_uuid_t *user_id = palloc(sizeof(pg_uuid_t));
 
 	plinth_base_hide_statement();
-	if (InLocalUserIdChange() || InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("plinth.context_begin() cannot run within a security-definer function"),
-				 errhint("Call it as the first statement of the transaction.")));
-
-	if (PG_ARGISNULL(0))
+	plinth_session_context_check("plinth.context_begin()");
+	if (PG_ARGISNULL(0) || !plinth_session_caller_find(PG_GETARG_TEXT_PP(0), &caller))
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
-	find_session(PG_GETARG_TEXT_PP(0), &session);
-	fix_context(&session);
-	plinth_session_touch(&session);
-	take_role();
+	plinth_session_caller_begin(&caller);
 
-	*user_id = session.user_id;
+	*user_id = caller.session.user_id;
 	PG_RETURN_UUID_P(user_id);
 }
 
@@ -120,4 +132,8 @@ plinth_session_init(void)
 	plinth_base_secret_function("jwt_user_key");
 	plinth_base_secret_function("tokens_issue");
 	plinth_base_secret_function("session_refresh");
+	plinth_base_secret_function("session_cookie_set");
+	/* Not functions, but where PostgREST puts what clients send. */
+	plinth_base_secret_function("request.headers");
+	plinth_base_secret_function("request.cookies");
 }

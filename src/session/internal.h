@@ -85,6 +85,32 @@ extern void plinth_session_start(const PlinthSessionStart *start, PlinthNewSessi
  */
 extern bool plinth_session_end(const pg_uuid_t *id, const char *reason);
 
+/*
+ * Who calls: whom a credential stands for (context.c).
+ */
+typedef struct PlinthCaller
+{
+	PlinthSession session;
+} PlinthCaller;
+
+/*
+ * Takes a session's token or an access token of this database; false, or
+ * PT401, for what is neither or not good.  No SPI connection of the caller's.
+ */
+extern bool plinth_session_caller_find(text *credential, PlinthCaller *caller);
+
+/* Whether two credentials stand for the same. */
+extern bool plinth_session_caller_same(const PlinthCaller *a, const PlinthCaller *b);
+
+/* Fixes the context, and takes the role, for the rest of the transaction. */
+extern void plinth_session_caller_begin(const PlinthCaller *caller);
+
+/* Refuses to run where the role could not be set; function: its name in SQL. */
+extern void plinth_session_context_check(const char *function);
+
+/* "name=; Path=/; ...": the value of Set-Cookie that takes the cookie away (cookie.c). */
+extern char *plinth_session_cookie_none(void);
+
 /* At commit, notes that the session was in use; see touch.c for when it does not. */
 extern void plinth_session_touch(const PlinthSession *session);
 

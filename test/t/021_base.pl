@@ -66,6 +66,9 @@ psql_fails_like($node, 'postgres', "ALTER SYSTEM SET $_->[0] = $_->[1]", $_->[2]
 	[ 'plinth.trusted_proxies', "'10.0.0.0/33'", qr/"10.0.0.0\/33" is neither an address nor a network/ ],
 	[ 'plinth.trusted_proxies', "'proxy.example'", qr/is neither an address nor a network/ ],
 	[ 'plinth.trusted_authenticators', "'a,,b'", qr/List syntax is invalid/ ],
+	[ 'plinth.allowed_origins', "'https://app.test/'", qr/"https:\/\/app.test\/" is no origin/ ],
+	[ 'plinth.allowed_origins', "'*'", qr/"\*" is no origin/ ],
+	[ 'plinth.session_cookie', "'a;b'", qr/It has 1 to 100 letters/ ],
 	[ 'plinth.role_anon', "''", qr/A role name has 1 to 63 bytes/ ],
 	[ 'plinth.argon2_memory', "'1MB'", qr/outside the valid range/ ]);
 

