@@ -90,9 +90,10 @@ CREATE INDEX cache_invalidations_tag_idx ON plinth.cache_invalidations (cache_id
 -- Up to where a cache's invalidations were purged.
 CREATE TABLE plinth.cache_horizons (
     cache_id    integer PRIMARY KEY,
-    xid         xid8 NOT NULL,
+    xid         xid8 NOT NULL,                    -- invalidations before it were removed
+    next_xid    xid8 NOT NULL,                    -- those before it are, by the next purge
     snapshot    pg_catalog.pg_snapshot NOT NULL,
-    change_id   bigint NOT NULL,                  -- plinth.cache_change_seq then
+    change_id   bigint NOT NULL,                  -- plinth.cache_change_seq then; -1: there is more to remove
     purged_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE plinth.cache_horizons IS 'Up to where the invalidations of each cache were purged.';

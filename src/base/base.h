@@ -329,6 +329,13 @@ extern const PlinthContext *plinth_base_context(void);
  * parallel operation or a security-restricted one.
  */
 extern void plinth_base_context_fix(const PlinthContext *context);
+
+/*
+ * What runs until the caller's GUC nest level ends serves nobody's request: it
+ * finds no context, no claims, and nothing that it does brings them back.  For a
+ * security-restricted operation, in which no context can be fixed.
+ */
+extern void plinth_base_context_hide(void);
 extern void plinth_base_context_init(void);
 
 /*

@@ -14,6 +14,9 @@
  * RESET asks no check hook, so the assign hook refuses it while a context is
  * fixed; RESET ALL and DISCARD ALL leave the setting alone (GUC_NO_RESET_ALL).
  *
+ * Where what runs serves nobody's request, the setting says so (HIDDEN), for it
+ * and for its parallel workers; the records stay.
+ *
  * The identity that was fixed first is remembered for the whole transaction,
  * beyond the rollback of its savepoint, and no other is accepted in it.
  */
@@ -29,6 +32,7 @@
 #include "utils/memutils.h"
 
 #define CONTEXT_NAME "plinth.context"
+#define HIDDEN "-" /* no encoded context begins like this */
 
 typedef struct ContextRecord
 {
@@ -198,11 +202,20 @@ leaders_context(void)
 	return worker_context;
 }
 
+/* Also where there is no setting, without preload. */
+static bool
+is_hidden(void)
+{
+	return context_setting != NULL && *context_setting == HIDDEN[0];
+}
+
 const PlinthContext *
 plinth_base_context(void)
 {
 	const PlinthContext *context;
 
+	if (is_hidden())
+		return NULL;
 	if (IsParallelWorker())
 		context = leaders_context();
 	else
@@ -267,6 +280,33 @@ copy_string(const char *value)
 	return value ? MemoryContextStrdup(TopTransactionContext, value) : NULL;
 }
 
+/* Writes the setting, which only we may. */
+static void
+assign(const char *value, GucAction action)
+{
+	staged = value;
+	PG_TRY ()
+		;
+	{
+		(void) set_config_option(CONTEXT_NAME, value, PGC_SUSET, PGC_S_SESSION, action, true, ERROR,
+								 false);
+	}
+	PG_FINALLY ()
+		;
+	{
+		staged = NULL;
+	}
+	PG_END_TRY();
+}
+
+void
+plinth_base_context_hide(void)
+{
+	assign(HIDDEN, GUC_ACTION_SAVE);
+	(void) set_config_option("request.jwt.claims", "", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, ERROR, false);
+}
+
 void
 plinth_base_context_fix(const PlinthContext *context)
 {
@@ -291,19 +331,7 @@ plinth_base_context_fix(const PlinthContext *context)
 	record->context.impersonator = copy_string(context->impersonator);
 	record->outer = current;
 
-	staged = encoded;
-	PG_TRY ()
-		;
-	{
-		(void) set_config_option(CONTEXT_NAME, encoded, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-								 true, ERROR, false);
-	}
-	PG_FINALLY ()
-		;
-	{
-		staged = NULL;
-	}
-	PG_END_TRY();
+	assign(encoded, GUC_ACTION_LOCAL);
 
 	plinth_base_xact_add(&context_action, record);
 	current = record;

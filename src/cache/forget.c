@@ -197,6 +197,7 @@ plinth_cache_touch(PG_FUNCTION_ARGS)
 	plinth_cache_times(&def, ttl, &value);
 	if (plinth_cache_second_writable(&def))
 		plinth_cache_second_touch(&def, &key, &value);
-	(void) plinth_cache_store_touch(&key, value.stale_at, value.expires_at);
+	if (!plinth_cache_pending_touch(&key, value.stale_at, value.expires_at))
+		(void) plinth_cache_store_touch(&key, value.stale_at, value.expires_at);
 	PG_RETURN_BOOL(true);
 }

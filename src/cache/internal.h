@@ -156,6 +156,12 @@ extern bool plinth_cache_pending_get(const PlinthCacheKey *key, bool *found,
 									 PlinthCacheValue *value);
 /* Whether the transaction invalidated anything that touches this entry or these tags. */
 extern bool plinth_cache_pending_touches(const PlinthCacheKey *key, const uint32 *tags, int ntags);
+/* How often the transaction invalidated something of a cache, as far as that is known. */
+extern int64 plinth_cache_pending_count(int32 cache);
+
+/* Gives the value that the transaction set other times; false when it set none that stands. */
+extern bool plinth_cache_pending_touch(const PlinthCacheKey *key, TimestampTz stale_at,
+									   TimestampTz expires_at);
 extern void plinth_cache_pending_init(void);
 
 #endif /* PLINTH_CACHE_INTERNAL_H */

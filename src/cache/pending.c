@@ -129,17 +129,28 @@ current_level(void)
 	return level;
 }
 
+/* What the transaction did to a cache, or NULL. */
 static PlinthCacheTouched *
-touch_cache(int32 cache)
+find_touched(int32 cache)
 {
 	PlinthCachePending *p = plinth_cache_pending;
-	PlinthCacheTouched *touched;
 
-	for (int i = 0; i < p->ntouched; i++)
+	for (int i = 0; p != NULL && i < p->ntouched; i++)
 	{
 		if (p->touched[i].cache == cache)
 			return &p->touched[i];
 	}
+	return NULL;
+}
+
+static PlinthCacheTouched *
+touch_cache(int32 cache)
+{
+	PlinthCachePending *p = plinth_cache_pending;
+	PlinthCacheTouched *touched = find_touched(cache);
+
+	if (touched != NULL)
+		return touched;
 	if (p->ntouched == p->maxtouched)
 	{
 		p->touched = repalloc(p->touched, 2 * p->maxtouched * sizeof(PlinthCacheTouched));
@@ -309,6 +320,16 @@ plinth_cache_op_stands(const PlinthCacheOp *op)
 	return wide == NULL || wide->order < op->order;
 }
 
+/* The operation that set the value which stands, or NULL. */
+static PlinthCacheOp *
+standing_set(const PlinthCacheKey *key)
+{
+	PlinthCacheOpName name = key_name(key);
+	PlinthCacheOp *op = last_of(&name);
+
+	return op != NULL && op->is_set && plinth_cache_op_stands(op) ? op : NULL;
+}
+
 bool
 plinth_cache_pending_get(const PlinthCacheKey *key, bool *found, PlinthCacheValue *value)
 {
@@ -322,11 +343,24 @@ plinth_cache_pending_get(const PlinthCacheKey *key, bool *found, PlinthCacheValu
 	op = last_of(&name);
 	if (op == NULL)
 		return last_wide(key->cache, &key->user, key->key, key->keylen, NULL, 0) != NULL;
-	if (op->is_set && plinth_cache_op_stands(op) && op->value.expires_at > GetCurrentTimestamp())
+	op = standing_set(key);
+	if (op != NULL && op->value.expires_at > GetCurrentTimestamp())
 	{
 		*found = true;
 		*value = op->value;
 	}
+	return true;
+}
+
+bool
+plinth_cache_pending_touch(const PlinthCacheKey *key, TimestampTz stale_at, TimestampTz expires_at)
+{
+	PlinthCacheOp *op = plinth_cache_pending != NULL ? standing_set(key) : NULL;
+
+	if (op == NULL)
+		return false;
+	op->value.stale_at = stale_at;
+	op->value.expires_at = expires_at;
 	return true;
 }
 
@@ -345,14 +379,17 @@ plinth_cache_pending_touches(const PlinthCacheKey *key, const uint32 *tags, int 
 CommandId
 plinth_cache_pending_command(int32 cache)
 {
-	PlinthCachePending *p = plinth_cache_pending;
+	const PlinthCacheTouched *touched = find_touched(cache);
 
-	for (int i = 0; p != NULL && i < p->ntouched; i++)
-	{
-		if (p->touched[i].cache == cache)
-			return p->touched[i].command;
-	}
-	return InvalidCommandId;
+	return touched != NULL ? touched->command : InvalidCommandId;
+}
+
+int64
+plinth_cache_pending_count(int32 cache)
+{
+	const PlinthCacheTouched *touched = find_touched(cache);
+
+	return touched != NULL ? touched->count : 0;
 }
 
 bool

@@ -3,7 +3,8 @@
  *		Filling a cache from its warming query.
  *
  * The query runs as the cache's owner, in a security-restricted context, and
- * reads only.  The ticket is taken before its snapshot, so that what is
+ * reads only; and as nobody's request, whoever asks for it, since what it finds is
+ * for everybody.  The ticket is taken before its snapshot, so that what is
  * invalidated meanwhile is not put back.
  */
 #include "postgres.h"
@@ -57,13 +58,14 @@ check_columns(TupleDesc desc)
 						errhint("Such as: SELECT id::text, to_jsonb(t) FROM app.things t")));
 }
 
-/* One row; its size.  Rows without a key, and values that are too large, are passed over. */
+/* One row; its size.  Counts those that memory refuses.  Rows without a key, and values that are too large, are passed over. */
 static int64
-keep_row(const PlinthCacheDef *def, HeapTuple tuple, TupleDesc desc, int64 ticket)
+keep_row(const PlinthCacheDef *def, HeapTuple tuple, TupleDesc desc, int64 ticket, int64 *refused)
 {
 	PlinthCacheKey key;
 	PlinthCacheValue value;
 	bool isnull;
+	bool kept;
 	Datum datum = SPI_getbinval(tuple, desc, 1, &isnull);
 	text *name;
 
@@ -89,14 +91,16 @@ keep_row(const PlinthCacheDef *def, HeapTuple tuple, TupleDesc desc, int64 ticke
 	plinth_cache_times(def, 0, &value);
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		!plinth_cache_pending_touches(&key, NULL, 0))
-		(void) plinth_cache_store_put(&key, &value, ticket, def->max_bytes);
+		kept = plinth_cache_store_put(&key, &value, ticket, def->max_bytes);
 	else
-		(void) plinth_cache_pending_set(&key, &value, ticket, def->max_bytes);
+		kept = plinth_cache_pending_set(&key, &value, ticket, def->max_bytes);
+	if (!kept)
+		(*refused)++;
 	return key.keylen + (int64) value.size;
 }
 
 static int64
-run_query(const PlinthCacheDef *def, const char *query, int64 ticket)
+run_query(const PlinthCacheDef *def, const char *query, int64 ticket, int64 *refused)
 {
 	SPIPlanPtr plan;
 	Portal portal;
@@ -116,7 +120,7 @@ run_query(const PlinthCacheDef *def, const char *query, int64 ticket)
 		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
 		check_columns(SPI_tuptable->tupdesc);
 		for (uint64 i = 0; i < SPI_processed; i++)
-			bytes += keep_row(def, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, ticket);
+			bytes += keep_row(def, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, ticket, refused);
 		rows += SPI_processed;
 		SPI_freetuptable(SPI_tuptable);
 	} while (SPI_processed == ROWS_AT_ONCE && bytes <= def->max_bytes);
@@ -127,7 +131,7 @@ run_query(const PlinthCacheDef *def, const char *query, int64 ticket)
 }
 
 int64
-plinth_cache_warm_run(const PlinthCacheDef *def)
+plinth_cache_warm_run(const PlinthCacheDef *def, int64 *refused)
 {
 	char *query = warming_query(def->id);
 	Oid userid;
@@ -136,6 +140,7 @@ plinth_cache_warm_run(const PlinthCacheDef *def)
 	int64 ticket;
 	int64 rows;
 
+	*refused = 0;
 	/* Makes the database known to shared memory: else what is put is forgotten when it is. */
 	(void) plinth_cache_generation();
 	ticket = plinth_cache_ticket_take(def->id, true);
@@ -148,7 +153,8 @@ plinth_cache_warm_run(const PlinthCacheDef *def)
 										   SECURITY_RESTRICTED_OPERATION);
 	nestlevel = NewGUCNestLevel();
 	plinth_base_plain_settings();
-	rows = run_query(def, query, ticket);
+	plinth_base_context_hide();
+	rows = run_query(def, query, ticket, refused);
 	AtEOXact_GUC(false, nestlevel);
 	SetUserIdAndSecContext(userid, sec_context);
 	return rows;
@@ -158,8 +164,9 @@ Datum
 plinth_cache_warm(PG_FUNCTION_ARGS)
 {
 	PlinthCacheDef def;
+	int64 refused;
 
 	plinth_cache_use(plinth_cache_text_required(fcinfo, 0, "name"), PLINTH_CACHE_MANAGE, &def);
 	PreventCommandDuringRecovery("cache_warm");
-	PG_RETURN_INT64(plinth_cache_warm_run(&def));
+	PG_RETURN_INT64(plinth_cache_warm_run(&def, &refused));
 }

@@ -3,6 +3,10 @@
  *		What a watch's triggers do: invalidate, in the transaction that changes
  *		the table.
  *
+ * A transaction that has invalidated many entries of a cache invalidates all of
+ * it from then on: the journal of it, and the work at its commit, stay bounded
+ * however many rows it changes.
+ *
  * Each session compiles a watch once for each table that has its trigger (a
  * partition's columns may lie otherwise than its parent's), and again when
  * definitions or the table changed.
@@ -33,6 +37,14 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+
+/*
+ * Invalidations of a cache in one transaction, after which it is cleared.  At
+ * commit a prefix (a key of a cache that is per user is one) looks at all
+ * entries of its cache, a key or tag at none but its own.
+ */
+#define MOST_PREFIXES 100
+#define MOST_NAMES 1000
 
 typedef struct Compiled
 {
@@ -300,6 +312,14 @@ forget(const Compiled *entry, text *name)
 	}
 }
 
+static bool
+is_bulk(const Compiled *entry)
+{
+	int64 most = entry->def.per_user && !entry->by_tag ? MOST_PREFIXES : MOST_NAMES;
+
+	return plinth_cache_pending_count(entry->def.id) >= most;
+}
+
 Datum
 plinth_cache_watched(PG_FUNCTION_ARGS)
 {
@@ -315,7 +335,7 @@ plinth_cache_watched(PG_FUNCTION_ARGS)
 	entry = compile(data);
 	if (!entry->exists)
 		return PointerGetDatum(NULL);
-	if (entry->expression == NULL || !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+	if (entry->expression == NULL || !TRIGGER_FIRED_FOR_ROW(data->tg_event) || is_bulk(entry))
 	{
 		plinth_cache_forget_all(&entry->def, NULL);
 		return PointerGetDatum(NULL);

@@ -119,6 +119,14 @@ ROLLBACK TO a;
 SELECT plinth.cache_set('pending', '1', :'body', ticket => :ticket), plinth.cache_get('pending', '1');
 COMMIT;
 SELECT plinth.cache_get('pending', '1');
+-- A new time to live reaches what the transaction itself has set, in memory and in the table.
+SELECT plinth.cache_create('pending_table', per_user => false, durable => true);
+BEGIN;
+SELECT c, plinth.cache_set(c, 'touched', '1', ttl => '1 min') FROM unnest('{pending,pending_table}'::text[]) c;
+SELECT c, plinth.cache_touch(c, 'touched', '1 day') FROM unnest('{pending,pending_table}'::text[]) c;
+COMMIT;
+SELECT c, l.found, l.expires_at > now() + '1 hour' AS later FROM unnest('{pending,pending_table}'::text[]) c, plinth.cache_lookup(c, 'touched') l;
+SELECT plinth.cache_drop('pending_table');
 -- Many subtransactions are reserved at once, and nothing stays in flux.
 DO $$ BEGIN FOR i IN 1 .. 300 LOOP BEGIN PERFORM plinth.cache_set('pending', 's' || i, '1'); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$;
 SELECT in_flux, (SELECT count(*) FROM generate_series(1, 300) i WHERE plinth.cache_get('pending', 's' || i) = '1') AS kept FROM plinth._cache_check();

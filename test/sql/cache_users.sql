@@ -109,6 +109,23 @@ BEGIN; SELECT plinth.context_begin(:'ann_token') = :'ann' AS ann; SELECT cache_d
 BEGIN; SELECT plinth.context_begin(:'ben_token') = :'ben' AS ben; SELECT cache_definer(); COMMIT;
 RESET SESSION AUTHORIZATION;
 
+-- What warms a cache is nobody's request, whoever asks for it; what he asks afterwards is his own again.
+SET ROLE cache_app;
+SELECT plinth.cache_create('warmed', per_user => false, warm => $$SELECT 'who', to_jsonb(concat_ws(' ', 'nobody', plinth.current_user_id(), nullif(current_setting('request.jwt.claims', true), '')))$$);
+RESET ROLE;
+BEGIN;
+SELECT plinth.context_begin(:'ann_token') = :'ann' AS ann;
+RESET ROLE;
+SELECT set_config('request.jwt.claims', json_build_object('sub', :'ann')::text, true) IS NOT NULL AS set;
+SELECT plinth.cache_warm('warmed'), plinth.cache_get('warmed', 'who'), plinth.current_user_id() = :'ann' AS ann;
+SELECT plinth.cache_alter('warmed', warm => $$SELECT 'k', plinth.cache_get('mine', 'k')$$);
+SAVEPOINT s;
+SELECT plinth.cache_warm('warmed');
+ROLLBACK TO s;
+SELECT plinth.current_user_id() = :'ann' AS ann, plinth.cache_get('mine', 'k');
+ROLLBACK;
+SELECT plinth.cache_drop('warmed');
+
 -- The owner and plinth_admin invalidate anybody's, and read nobody's.
 SET SESSION AUTHORIZATION cache_dba;
 SELECT plinth.cache_get('mine', 'k');

@@ -29,6 +29,7 @@ CREATE TABLE truth (cache text, usr uuid, key text, v bigint NOT NULL, PRIMARY K
 CREATE TABLE other (i int);
 CREATE TABLE wrong (at timestamptz DEFAULT clock_timestamp(), what text);
 CREATE TABLE tally (what text, n bigint);
+CREATE TABLE playing ();
 INSERT INTO truth SELECT c, '00000000-0000-0000-0000-000000000000', 'key' || i, 1
 	FROM unnest('{plain,tiny,overflow,durable,watched}'::text[]) c, generate_series(0, 9) i;
 INSERT INTO truth SELECT 'own', ('00000000-0000-7000-8000-00000000000' || u)::uuid, 'key' || i, 1
@@ -95,6 +96,16 @@ BEGIN
 			complaint := format('set to %s by itself, and is %s', now_, got);
 		END IF;
 	END IF;
+END $$;
+
+-- Until nobody plays any more.
+CREATE PROCEDURE purge(INOUT removed bigint DEFAULT 0) LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE to_regclass('playing') IS NOT NULL LOOP
+		removed := removed + (SELECT sum(plinth._cache_purge(id)) FROM plinth.caches);
+		COMMIT;
+		PERFORM pg_sleep(0.005);
+	END LOOP;
 END $$;
 
 CREATE PROCEDURE play(rounds int, me uuid) LANGUAGE plpgsql AS $$
@@ -185,10 +196,19 @@ my @clients = map {
 		'<', \$client{in}, '>', \$client{out}, '2>', \$client{err});
 	\%client
 } 1 .. 8;
+# Purging, all the time, as its worker does now and then.
+my %purger = (in => '', out => '', err => '');
+$purger{run} = IPC::Run::start(
+	[ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-c', 'CALL purge()' ],
+	'<', \$purger{in}, '>', \$purger{out}, '2>', \$purger{err});
 foreach my $i (0 .. $#clients)
 {
 	ok($clients[$i]{run}->finish, "client $i comes to its end") or diag($clients[$i]{err});
 }
+
+$node->safe_psql('postgres', 'DROP TABLE playing');
+ok($purger{run}->finish, 'who purges comes to his end') or diag($purger{err});
+cmp_ok($purger{out}, '>', 0, 'and removed entries');
 
 is($node->safe_psql('postgres', 'SELECT what FROM wrong ORDER BY at LIMIT 10'), '', 'every value that was read is as the truth was');
 my %tally = map { split /\|/ } split /\n/, $node->safe_psql('postgres', 'SELECT what, sum(n) FROM tally GROUP BY 1');
