@@ -56,3 +56,49 @@ CREATE POLICY sessions_admin ON plinth.sessions FOR SELECT TO plinth_admin USING
 DROP POLICY IF EXISTS sessions_own ON plinth.sessions;
 CREATE POLICY sessions_own ON plinth.sessions FOR SELECT TO authenticated
     USING (user_id = (SELECT plinth.current_user_id()));
+
+-- ---------------------------------------------------------------------------
+-- What sessions in shared memory depend on: ENABLE ALWAYS, so that a change by
+-- hand, a cascade and a replica's apply count as much as the API.
+-- ---------------------------------------------------------------------------
+CREATE OR REPLACE FUNCTION plinth._session_user_changed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'plinth_session_user_changed';
+CREATE OR REPLACE FUNCTION plinth._session_changed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'plinth_session_changed';
+CREATE OR REPLACE FUNCTION plinth._session_truncated() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'plinth_session_truncated';
+REVOKE ALL ON FUNCTION plinth._session_user_changed(), plinth._session_changed(), plinth._session_truncated() FROM PUBLIC;
+
+CREATE OR REPLACE TRIGGER sessions_changed AFTER UPDATE OR DELETE ON plinth.sessions
+    FOR EACH ROW EXECUTE FUNCTION plinth._session_changed();
+CREATE OR REPLACE TRIGGER sessions_truncated AFTER TRUNCATE ON plinth.sessions
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._session_truncated();
+ALTER TABLE plinth.sessions ENABLE ALWAYS TRIGGER sessions_changed, ENABLE ALWAYS TRIGGER sessions_truncated;
+-- Signing in sets last_login_at, and users change what describes them: neither counts.
+CREATE OR REPLACE TRIGGER users_sessions_changed AFTER UPDATE OR DELETE ON plinth.users
+    FOR EACH ROW EXECUTE FUNCTION plinth._session_user_changed('id', 'id', 'role', 'tier', 'status', 'banned_until', 'deleted_at');
+CREATE OR REPLACE TRIGGER users_sessions_truncated AFTER TRUNCATE ON plinth.users
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._session_truncated();
+ALTER TABLE plinth.users ENABLE ALWAYS TRIGGER users_sessions_changed, ENABLE ALWAYS TRIGGER users_sessions_truncated;
+
+-- What is granted to them; what roles come to moves the generation of identity.
+CREATE OR REPLACE TRIGGER user_roles_sessions_changed AFTER INSERT OR UPDATE OR DELETE ON plinth.user_roles
+    FOR EACH ROW EXECUTE FUNCTION plinth._session_user_changed('user_id');
+CREATE OR REPLACE TRIGGER user_roles_sessions_truncated AFTER TRUNCATE ON plinth.user_roles
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._session_truncated();
+ALTER TABLE plinth.user_roles ENABLE ALWAYS TRIGGER user_roles_sessions_changed, ENABLE ALWAYS TRIGGER user_roles_sessions_truncated;
+CREATE OR REPLACE TRIGGER user_permissions_sessions_changed AFTER INSERT OR UPDATE OR DELETE ON plinth.user_permissions
+    FOR EACH ROW EXECUTE FUNCTION plinth._session_user_changed('user_id');
+CREATE OR REPLACE TRIGGER user_permissions_sessions_truncated AFTER TRUNCATE ON plinth.user_permissions
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._session_truncated();
+ALTER TABLE plinth.user_permissions ENABLE ALWAYS TRIGGER user_permissions_sessions_changed,
+    ENABLE ALWAYS TRIGGER user_permissions_sessions_truncated;
+
+CREATE OR REPLACE FUNCTION plinth.session_flush() RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_flush';
+COMMENT ON FUNCTION plinth.session_flush() IS
+'Writes when sessions were last in use, as far as that is in shared memory only, to plinth.sessions.
+Returns how many rows were written; those that somebody has locked are left for the next time. A worker does so every plinth.session_flush_interval.
+Errors: 25006 in a read-only transaction.';
+REVOKE ALL ON FUNCTION plinth.session_flush() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.session_flush() TO plinth_admin;

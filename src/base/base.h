@@ -49,11 +49,14 @@ extern int plinth_setting_argon2_ops;    /* passes */
 extern int plinth_setting_password_max_concurrent;
 extern int plinth_setting_password_min_length;
 extern bool plinth_setting_require_verified_email;
-extern int plinth_setting_session_lifetime;     /* s */
-extern int plinth_setting_session_idle_timeout; /* s */
-extern int plinth_setting_jwt_lifetime;         /* s */
-extern int plinth_setting_jwt_leeway;           /* s */
-extern int plinth_setting_refresh_grace;        /* s */
+extern int plinth_setting_session_lifetime;       /* s */
+extern int plinth_setting_session_idle_timeout;   /* s */
+extern int plinth_setting_session_memory;         /* KiB */
+extern int plinth_setting_session_flush_interval; /* ms */
+extern int plinth_setting_session_retention;      /* s */
+extern int plinth_setting_jwt_lifetime;           /* s */
+extern int plinth_setting_jwt_leeway;             /* s */
+extern int plinth_setting_refresh_grace;          /* s */
 extern char *plinth_setting_jwt_issuer;
 extern char *plinth_setting_jwt_audience;
 extern char *plinth_setting_signing_key_directory;

@@ -36,6 +36,9 @@ int plinth_setting_password_min_length;
 bool plinth_setting_require_verified_email;
 int plinth_setting_session_lifetime;
 int plinth_setting_session_idle_timeout;
+int plinth_setting_session_memory;
+int plinth_setting_session_flush_interval;
+int plinth_setting_session_retention;
 int plinth_setting_jwt_lifetime;
 int plinth_setting_jwt_leeway;
 int plinth_setting_refresh_grace;
@@ -110,6 +113,13 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_session_lifetime, 30 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"plinth.session_idle_timeout", "Time without use after which a session ends.",
 	 &plinth_setting_session_idle_timeout, 7 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+	{"plinth.session_memory", "Shared memory of the sessions in use.",
+	 &plinth_setting_session_memory, 32768, 128, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB},
+	{"plinth.session_flush_interval",
+	 "Time after which it is written when sessions were last in use.",
+	 &plinth_setting_session_flush_interval, 60000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.session_retention", "Time after which sessions that have ended are deleted.",
+	 &plinth_setting_session_retention, 30 * 86400, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"plinth.jwt_lifetime", "Time for which an access token is good.", &plinth_setting_jwt_lifetime,
 	 900, 1, 86400, PGC_SUSET, GUC_UNIT_S},
 	{"plinth.jwt_leeway", "By how much clocks may differ where the times of a JWT are checked.",

@@ -12,11 +12,11 @@
 #include "access/xact.h"
 #include "base/base.h"
 #include "fmgr.h"
-#include "identity/identity.h"
 #include "miscadmin.h"
 #include "session/internal.h"
 #include "session/jwt.h"
 #include "session/session.h"
+#include "session/store.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -33,14 +33,13 @@ uuid_text(const pg_uuid_t *uuid)
 static void
 fix_context(const PlinthSession *session)
 {
-	TimestampTz until;
 	PlinthContext context = {
 		.user_id = session->user_id,
 		.session_id = session->id,
 		.has_user = true,
 		.has_session = true,
 		.aal = session->aal,
-		.roles = plinth_identity_access(&session->user_id, session->role, session->tier, &until),
+		.roles = session->roles,
 		.tier = session->tier,
 		.address = plinth_base_client_address(),
 	};
@@ -124,6 +123,10 @@ plinth_session_context_begin(PG_FUNCTION_ARGS)
 void
 plinth_session_init(void)
 {
+	plinth_session_store_init();
+	plinth_session_fill_init();
+	plinth_session_change_init();
+	plinth_session_flush_init();
 	plinth_base_secret_function("sign_in");
 	plinth_base_secret_function("session_verify");
 	plinth_base_secret_function("context_begin");

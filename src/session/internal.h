@@ -26,17 +26,25 @@ typedef struct PlinthSession
 	pg_uuid_t user_id;
 	TimestampTz expires_at;
 	TimestampTz last_active_at;
+	TimestampTz authenticated_at;
 	int aal;
 	char role[64];
 	char tier[64];
+	char *roles; /* as PlinthContext has them; palloc'd */
 	bool has_impersonator;
 	pg_uuid_t impersonator_id;
+	bool noted; /* shared memory knows that it is in use */
+
+	/* For those who keep it; not there when it was found in shared memory. */
+	uint8 token_hash[PLINTH_HASH_BYTES];
+	Interval idle_timeout; /* zero for none */
+	TimestampTz good_until;
 } PlinthSession;
 
 /*
- * Looks a token up and checks all that can end a session.  Reads only: works
- * in READ ONLY transactions and on a standby.  No SPI connection of the
- * caller's.
+ * Looks a token up and checks all that can end a session; that is use of it.
+ * Writes no page: works in READ ONLY transactions and on a standby.  No SPI
+ * connection of the caller's.
  */
 extern bool plinth_session_find(text *token, PlinthSession *session);
 
@@ -111,7 +119,10 @@ extern void plinth_session_context_check(const char *function);
 /* "name=; Path=/; ...": the value of Set-Cookie that takes the cookie away (cookie.c). */
 extern char *plinth_session_cookie_none(void);
 
-/* At commit, notes that the session was in use; see touch.c for when it does not. */
+/*
+ * Notes at commit that the session was in use, where shared memory does not
+ * know; see touch.c.
+ */
 extern void plinth_session_touch(const PlinthSession *session);
 
 /* "session:<uuid>", as audit entries name a session; palloc'd. */

@@ -58,10 +58,8 @@ make_actor(const pg_uuid_t *impersonator)
 static void
 put_roles(PlinthJsonBuilder *claims, const PlinthSession *session)
 {
-	TimestampTz until;
-	char *access = plinth_identity_access(&session->user_id, session->role, session->tier, &until);
 	int count;
-	char **roles = plinth_identity_role_names(access, &count);
+	char **roles = plinth_identity_role_names(session->roles, &count);
 
 	plinth_session_json_put_strings(claims, "roles", roles, count);
 }

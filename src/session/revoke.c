@@ -92,8 +92,6 @@ end_session(const pg_uuid_t *id, const pg_uuid_t *user_id, const char *reason)
 	ended = SPI_processed > 0;
 	plinth_base_owner_end(&owner);
 	SPI_finish();
-	if (ended)
-		plinth_base_generation_touch(PLINTH_GEN_SESSION);
 	return ended;
 }
 
@@ -173,10 +171,7 @@ plinth_session_revoke_all(PG_FUNCTION_ARGS)
 	SPI_finish();
 
 	if (revoked > 0)
-	{
-		plinth_base_generation_touch(PLINTH_GEN_SESSION);
 		plinth_audit_record("plinth.session_revoke_all", plinth_identity_resource(user_id),
 							"success", NULL);
-	}
 	PG_RETURN_INT32(revoked);
 }

@@ -1,19 +1,21 @@
 /*
  * touch.c
- *		Notes that a session is in use, so that it does not end by idleness.
+ *		Notes that a session is in use where shared memory has no room for it, so
+ *		that it does not end by idleness.
  *
- * A request context that was begun is use.  It is noted as the very last thing
- * before commit, so that the row's lock is held no longer than the commit
- * takes and no long transaction holds up who revokes the session; and only
- * when the last note is old.  What cannot write (READ ONLY transactions,
- * standbys), or could fail by it (REPEATABLE READ and above), notes nothing.
+ * It is noted as the very last thing before commit, so that the row's lock is
+ * held no longer than the commit takes and no long transaction holds up who
+ * revokes the session; and only when the last note is old.  What cannot write
+ * (READ ONLY transactions, standbys), or could fail by it (REPEATABLE READ and
+ * above), notes nothing; such uses are counted.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "base/base.h"
 #include "catalog/pg_type.h"
-#include "session/internal.h"
+#include "session/store.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -49,7 +51,18 @@ touch_session(void *arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	plinth_base_spi_execute(&touch_plan, values, NULL, false, SPI_OK_UPDATE);
+	plinth_session_writing = true;
+	PG_TRY ()
+		;
+	{
+		plinth_base_spi_execute(&touch_plan, values, NULL, false, SPI_OK_UPDATE);
+	}
+	PG_FINALLY ()
+		;
+	{
+		plinth_session_writing = false;
+	}
+	PG_END_TRY();
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 	PopActiveSnapshot();
@@ -69,8 +82,14 @@ plinth_session_touch(const PlinthSession *session)
 	int64 old = Min(OLD_SECONDS, Max(1, plinth_setting_session_idle_timeout / OLD_PART));
 	PlinthSession *copy;
 
-	if (!can_touch() || GetCurrentTimestamp() - session->last_active_at < old * USECS_PER_SEC)
+	if (session->noted || GetCurrentTimestamp() - session->last_active_at < old * USECS_PER_SEC)
 		return;
+	if (!can_touch())
+	{
+		if (!RecoveryInProgress())
+			pg_atomic_fetch_add_u64(&plinth_session_store->lost, 1);
+		return;
+	}
 	copy = MemoryContextAlloc(TopTransactionContext, sizeof(PlinthSession));
 	*copy = *session;
 	plinth_base_xact_add(&touch_action, copy);

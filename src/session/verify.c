@@ -4,8 +4,11 @@
  *
  * The answer is of this moment, not of the transaction's snapshot: a session
  * that was revoked after a REPEATABLE READ transaction began is revoked for it
- * too.  Only in a parallel operation, where no newer snapshot may be taken,
- * the running query's counts.
+ * too.  It comes from shared memory (store.c), which is true as of now, or from
+ * the tables: for a session that is not there, for a transaction that changed
+ * something that sessions depend on, and on a standby.  Only in a parallel
+ * operation, where no newer snapshot may be taken, the running query's counts
+ * for what is read.
  */
 #include "postgres.h"
 
@@ -15,20 +18,21 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "identity/identity.h"
-#include "session/internal.h"
+#include "session/store.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 /*
  * The user must be there and active now.  What ends by time is compared with
- * the clock, not with the start of the transaction.
+ * the clock, not with the start of the transaction; whether it is idle is
+ * decided here, since shared memory may know of later use than the table.
  */
 #define FIND                                                                                       \
 	"SELECT s.id, s.user_id, s.expires_at, s.last_active_at, s.aal::pg_catalog.int4, u.role, "     \
-	"s.impersonator_id, s.token_hash, u.tier "                                                     \
+	"s.impersonator_id, s.token_hash, u.tier, s.idle_timeout, s.authenticated_at "                 \
 	"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "                              \
 	"WHERE s.revoked_at IS NULL AND s.expires_at > $2 "                                            \
-	"AND (s.idle_timeout IS NULL OR s.last_active_at + s.idle_timeout > $2) "                      \
 	"AND " PLINTH_USER_ACTIVE("u", "$2") " AND "
 
 static PlinthPlan find_plan = {
@@ -51,87 +55,141 @@ column(int number, bool *null)
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, null);
 }
 
+static void
+read_text(int number, char *value, Size size)
+{
+	bool null;
+	char *found = TextDatumGetCString(column(number, &null));
+
+	strlcpy(value, found, size);
+}
+
 /* hash: of the token that was looked up; NULL when it was none. */
 static bool
 read_session(const uint8 *hash, PlinthSession *session)
 {
 	bytea *stored;
-	char *role;
-	char *tier;
 	bool null;
-	Datum impersonator;
+	Datum value;
 
 	if (SPI_processed != 1)
 		return false;
 	stored = DatumGetByteaPP(column(8, &null));
-	if (hash != NULL && (VARSIZE_ANY_EXHDR(stored) != PLINTH_HASH_BYTES ||
-						 !plinth_crypto_equal(VARDATA_ANY(stored), hash, PLINTH_HASH_BYTES)))
+	if (VARSIZE_ANY_EXHDR(stored) != PLINTH_HASH_BYTES ||
+		(hash != NULL && !plinth_crypto_equal(VARDATA_ANY(stored), hash, PLINTH_HASH_BYTES)))
 		return false;
+	memcpy(session->token_hash, VARDATA_ANY(stored), PLINTH_HASH_BYTES);
 
 	session->id = *DatumGetUUIDP(column(1, &null));
 	session->user_id = *DatumGetUUIDP(column(2, &null));
 	session->expires_at = DatumGetTimestampTz(column(3, &null));
 	session->last_active_at = DatumGetTimestampTz(column(4, &null));
 	session->aal = DatumGetInt32(column(5, &null));
-	role = TextDatumGetCString(column(6, &null));
-	strlcpy(session->role, role, sizeof(session->role));
-	tier = TextDatumGetCString(column(9, &null));
-	strlcpy(session->tier, tier, sizeof(session->tier));
-	impersonator = column(7, &null);
+	read_text(6, session->role, sizeof(session->role));
+	read_text(9, session->tier, sizeof(session->tier));
+	value = column(7, &null);
 	session->has_impersonator = !null;
 	if (!null)
-		session->impersonator_id = *DatumGetUUIDP(impersonator);
+		session->impersonator_id = *DatumGetUUIDP(value);
+	value = column(10, &null);
+	if (!null)
+		session->idle_timeout = *DatumGetIntervalP(value);
+	session->authenticated_at = DatumGetTimestampTz(column(11, &null));
 	return true;
 }
 
+/* Reads the tables; all but whether it is idle. */
 static bool
-find(PlinthPlan *plan, Datum key, const uint8 *hash, PlinthSession *session)
+read_tables(const uint8 *hash, const pg_uuid_t *id, TimestampTz now, PlinthSession *session)
 {
-	Datum values[2] = {key, TimestampTzGetDatum(GetCurrentTimestamp())};
+	PlinthPlan *plan = hash != NULL ? &find_plan : &find_by_id_plan;
+	Datum values[2] = {UUIDPGetDatum(id), TimestampTzGetDatum(now)};
 	PlinthAsOwner owner;
 	bool found;
 
+	if (hash != NULL)
+	{
+		bytea *key = palloc(VARHDRSZ + PLINTH_HASH_BYTES);
+
+		SET_VARSIZE(key, VARHDRSZ + PLINTH_HASH_BYTES);
+		memcpy(VARDATA(key), hash, PLINTH_HASH_BYTES);
+		values[0] = PointerGetDatum(key);
+	}
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	plinth_base_spi_select_latest(plan, values);
 	found = read_session(hash, session);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+	if (found)
+		session->roles = plinth_identity_access(&session->user_id, session->role, session->tier,
+												&session->good_until);
 	return found;
+}
+
+static bool
+is_idle(const PlinthSession *session, TimestampTz now)
+{
+	const Interval *idle = &session->idle_timeout;
+
+	if (idle->time == 0 && idle->day == 0 && idle->month == 0)
+		return false;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(session->last_active_at),
+												   IntervalPGetDatum(idle))) <= now;
+}
+
+static bool
+find(const uint8 *hash, const pg_uuid_t *id, PlinthSession *session)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool by_memory = plinth_session_store_usable() && !plinth_session_changed_here();
+	PlinthSessionTicket ticket;
+
+	memset(session, 0, sizeof(*session));
+	if (by_memory)
+	{
+		PlinthSessionFound found = plinth_session_store_find(hash, id, now, true, session);
+
+		session->noted = true;
+		if (found != PLINTH_SESSION_UNKNOWN)
+			return found == PLINTH_SESSION_GOOD;
+		ticket = plinth_session_store_ticket();
+	}
+	if (!read_tables(hash, id, now, session))
+		return false;
+	session->noted = by_memory && plinth_session_store_put(&ticket, session);
+	if (is_idle(session, now))
+		return false;
+	if (session->noted)
+		session->noted = plinth_session_store_touch(session->token_hash, now);
+	return true;
 }
 
 bool
 plinth_session_find(text *token, PlinthSession *session)
 {
-	bytea *key = palloc(VARHDRSZ + PLINTH_HASH_BYTES);
-	uint8 *hash = (uint8 *) VARDATA(key);
+	uint8 hash[PLINTH_HASH_BYTES];
 
-	memset(session, 0, sizeof(*session));
-	SET_VARSIZE(key, VARHDRSZ + PLINTH_HASH_BYTES);
-	if (!plinth_session_token_hash(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), hash))
-		return false;
-	return find(&find_plan, PointerGetDatum(key), hash, session);
+	return plinth_session_token_hash(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), hash) &&
+		   find(hash, NULL, session);
 }
 
 bool
 plinth_session_find_by_id(const pg_uuid_t *id, PlinthSession *session)
 {
-	memset(session, 0, sizeof(*session));
-	return find(&find_by_id_plan, UUIDPGetDatum(id), NULL, session);
+	return find(NULL, id, session);
 }
 
 Datum
 plinth_session_verify(PG_FUNCTION_ARGS)
 {
 	PlinthSession session;
-	TupleDesc desc;
+	static PlinthRow kept;
 	Datum values[6] = {0};
 	bool nulls[6] = {true, true, true, true, true, true};
 
 	plinth_base_hide_statement();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
 	if (!PG_ARGISNULL(0) && plinth_session_find(PG_GETARG_TEXT_PP(0), &session))
 	{
 		memset(nulls, false, sizeof(nulls));
@@ -143,5 +201,6 @@ plinth_session_verify(PG_FUNCTION_ARGS)
 		values[5] = UUIDPGetDatum(&session.impersonator_id);
 		nulls[5] = !session.has_impersonator;
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(
+		HeapTupleGetDatum(heap_form_tuple(plinth_base_row(fcinfo, &kept), values, nulls)));
 }

@@ -181,29 +181,42 @@ SELECT count(*) FROM context_notes WHERE owner_id = plinth.current_user_id();
 SELECT count(*) FROM context_notes WHERE owner_id = plinth.current_user_id() AND plinth.has_role('editor') AND plinth.current_aal() = 1;
 ROLLBACK;
 
--- Use is noted at commit, when the last note is old.
+-- Use is known at once, whatever becomes of the transaction, and is written when it is flushed.
 UPDATE plinth.sessions SET last_active_at = now() - interval '1 day' WHERE id = :'session_id';
+PREPARE noted AS SELECT plinth.session_flush() >= 0 AS flushed, (SELECT last_active_at > now() - interval '1 hour' FROM plinth.sessions WHERE id = :'session_id') AS before;
+EXECUTE noted;
+SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
 BEGIN;
 SELECT plinth.context_begin(:'token') = :'ann' AS ann;
-SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
 ROLLBACK;
+EXECUTE noted;
 SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
+-- What a DBA sets counts, not what was known before.
+UPDATE plinth.sessions SET last_active_at = now() - interval '1 day', idle_timeout = '12 h' WHERE id = :'session_id';
+EXECUTE noted;
+SELECT plinth.context_begin(:'token') = :'ann' AS ann;
+UPDATE plinth.sessions SET idle_timeout = '2 days' WHERE id = :'session_id';
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT plinth.context_begin(:'token') = :'ann' AS ann;
 COMMIT;
+EXECUTE noted;
+SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
+UPDATE plinth.sessions SET last_active_at = now() - interval '1 day' WHERE id = :'session_id';
+BEGIN READ ONLY;
+SELECT plinth.session_flush();
+ROLLBACK;
 BEGIN READ ONLY;
 SELECT plinth.context_begin(:'token') = :'ann' AS ann;
-COMMIT;
-SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
+SELECT plinth.session_flush();
+ROLLBACK;
+-- A flush that rolls back has written nothing, and the next one does.
 BEGIN;
-SELECT plinth.context_begin(:'token') = :'ann' AS ann;
-COMMIT;
+SELECT plinth.session_flush() >= 0 AS flushed;
 SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
-SELECT xmin AS before FROM plinth.sessions WHERE id = :'session_id' \gset
-BEGIN;
-SELECT plinth.context_begin(:'token') = :'ann' AS ann;
-COMMIT;
-SELECT xmin = :'before'::xid AS not_again FROM plinth.sessions WHERE id = :'session_id';
+ROLLBACK;
+SELECT plinth.session_flush() >= 0 AS flushed;
+SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
+DEALLOCATE noted;
 
 DROP VIEW context_who;
 DROP TABLE context_notes;

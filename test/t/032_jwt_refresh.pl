@@ -119,6 +119,7 @@ is(join(',', map { status($_) } @families[0, 1, 2, 11]), 'invalid_token,invalid_
 is(good($bob_sid), 1, 'whoever lost theirs ends nothing');
 sql("UPDATE plinth.sessions SET last_active_at = now() - interval '1 h' WHERE id = '$bob_sid'");
 is(status($families[11]), 'ok', 'a refresh');
+sql('SELECT plinth.session_flush()');
 is(sql("SELECT last_active_at > now() - interval '1 min' FROM plinth.sessions WHERE id = '$bob_sid'"), 't', 'is use of the session');
 foreach my $end (
 	"UPDATE plinth.sessions SET last_active_at = now() - interval '8 d' WHERE id = '$bob_sid'",
