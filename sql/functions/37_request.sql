@@ -24,7 +24,7 @@ Errors: PT403 when the request''s Origin is not in plinth.allowed_origins, 22023
 CREATE OR REPLACE FUNCTION plinth.session_cookie_clear() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_cookie_clear';
 COMMENT ON FUNCTION plinth.session_cookie_clear() IS
-'Takes the cookie plinth.session_cookie away from the browser.
+'Takes the cookie plinth.session_cookie away from the browser, if the request has it.
 The session itself goes on: end it with session_revoke. Errors: none of its own.';
 
 REVOKE ALL ON FUNCTION plinth.pre_request(), plinth.response_header_add(text, text),

@@ -361,8 +361,11 @@ extern const char *plinth_base_request_setting(const char *name);
 /* One that is a JSON object: request.headers or request.cookies.  NULL as above; else PT400. */
 extern Jsonb *plinth_base_request_object(const char *name);
 
-/* A string in it (headers are in lower case); NULL where there is none.  palloc'd. */
+/* A string in it; NULL where there is none.  palloc'd. */
 extern char *plinth_base_request_field(Jsonb *object, const char *name);
+
+/* As above, for a header by its name in any case. */
+extern char *plinth_base_request_header_value(Jsonb *headers, const char *name);
 
 /* Whether its method is one that changes nothing (RFC 9110, 9.2.1). */
 extern bool plinth_base_request_is_safe(void);

@@ -21,7 +21,9 @@
 
 #define RESPONSE_HEADERS "response.headers"
 
+PGDLLEXPORT Datum plinth_base_request_header(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_response_header(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_base_request_header);
 PG_FUNCTION_INFO_V1(plinth_base_response_header);
 
 const char *
@@ -82,6 +84,16 @@ plinth_base_request_field(Jsonb *object, const char *name)
 		value.type != jbvString)
 		return NULL;
 	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+char *
+plinth_base_request_header_value(Jsonb *headers, const char *name)
+{
+	char *lower = pstrdup(name);
+
+	for (char *c = lower; *c != '\0'; c++)
+		*c = pg_ascii_tolower(*c);
+	return plinth_base_request_field(headers, lower);
 }
 
 bool
@@ -159,4 +171,15 @@ plinth_base_response_header(PG_FUNCTION_ARGS)
 	}
 	plinth_base_response_add(name, value);
 	PG_RETURN_VOID();
+}
+
+Datum
+plinth_base_request_header(PG_FUNCTION_ARGS)
+{
+	char *value = plinth_base_request_header_value(plinth_base_request_object("request.headers"),
+												   text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	if (value == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(value));
 }

@@ -136,6 +136,7 @@ plinth_session_init(void)
 	plinth_base_secret_function("tokens_issue");
 	plinth_base_secret_function("session_refresh");
 	plinth_base_secret_function("session_cookie_set");
+	plinth_base_secret_function("refresh_session");
 	/* Not functions, but where PostgREST puts what clients send. */
 	plinth_base_secret_function("request.headers");
 	plinth_base_secret_function("request.cookies");

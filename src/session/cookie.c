@@ -69,6 +69,8 @@ plinth_session_cookie_set(PG_FUNCTION_ARGS)
 Datum
 plinth_session_cookie_clear(PG_FUNCTION_ARGS)
 {
-	plinth_base_response_add(SET_COOKIE, plinth_session_cookie_none());
+	if (plinth_base_request_field(plinth_base_request_object("request.cookies"),
+								  plinth_setting_session_cookie) != NULL)
+		plinth_base_response_add(SET_COOKIE, plinth_session_cookie_none());
 	PG_RETURN_VOID();
 }

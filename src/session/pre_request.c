@@ -47,16 +47,6 @@ bearer(Jsonb *headers)
 	return value + strspn(value, " ");
 }
 
-static char *
-named_header(Jsonb *headers, const char *name)
-{
-	char *lower = pstrdup(name);
-
-	for (char *c = lower; *c != '\0'; c++)
-		*c = pg_ascii_tolower(*c);
-	return plinth_base_request_field(headers, lower);
-}
-
 /*
  * PT401; takes the cookie away with it, for a page cannot: the browser would
  * send it with every request, so that none would pass until it is gone.
@@ -116,7 +106,8 @@ plinth_session_pre_request(PG_FUNCTION_ARGS)
 	headers = plinth_base_request_object("request.headers");
 	cookies = plinth_base_request_object("request.cookies");
 	credentials[SOURCE_BEARER] = bearer(headers);
-	credentials[SOURCE_HEADER] = named_header(headers, plinth_setting_session_header);
+	credentials[SOURCE_HEADER] =
+		plinth_base_request_header_value(headers, plinth_setting_session_header);
 	credentials[SOURCE_COOKIE] = plinth_base_request_field(cookies, plinth_setting_session_cookie);
 
 	for (Source source = 0; source < SOURCE_COUNT; source++)
