@@ -378,7 +378,7 @@ $$;
 -- ---- about oneself ----------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION plinth.me() RETURNS plinth.users
-    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_identity_user_call';
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_identity_reader_call';
 COMMENT ON FUNCTION plinth.me() IS
 'The user whose request this is.
 Errors: PT401 without a request context.';
@@ -426,6 +426,7 @@ REVOKE ALL ON FUNCTION plinth._email_check(text), plinth._username_check(text), 
     plinth.user_update_me(text, text, text, jsonb, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth._email_check(text), plinth._username_check(text), plinth._users_refuse(text, text),
     plinth._users_lock(uuid), plinth._users_end_sessions(uuid, text), plinth._users_audit(text, uuid, jsonb),
+    plinth._user_create(text, text, text, text, text, text, boolean, jsonb, jsonb),
     plinth._user_update(uuid, text, text, text, text, text, text, boolean, jsonb, jsonb, text[]),
     plinth._users_set_status(plinth.users, text, timestamptz, text), plinth._users_delete(plinth.users, text),
     plinth._user_get(uuid) TO plinth_owner;

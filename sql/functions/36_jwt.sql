@@ -44,11 +44,12 @@ jwk: a key of RSA, P-256 or Ed25519. Returns 43 characters of base64url.
 Errors: 22023 for another key, or one with a missing or malformed member.';
 
 CREATE OR REPLACE FUNCTION plinth.jwt_issuer_set(issuer text, jwks jsonb, audience text[] DEFAULT NULL,
-        authorized_parties text[] DEFAULT NULL, user_key_claim text DEFAULT 'sub') RETURNS integer
+        authorized_parties text[] DEFAULT NULL, user_key_claim text DEFAULT 'sub', provider text DEFAULT NULL,
+        create_users boolean DEFAULT false, by_user_key boolean DEFAULT false) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_jwt_issuer_set';
-COMMENT ON FUNCTION plinth.jwt_issuer_set(text, jsonb, text[], text[], text) IS
+COMMENT ON FUNCTION plinth.jwt_issuer_set(text, jsonb, text[], text[], text, text, boolean, boolean) IS
 'Accepts the tokens of another issuer, or changes with which keys.
-issuer: as the tokens name it (iss). jwks: its JWK set; each key needs a kid, and is for the algorithm of its kind: RS256, ES256 (P-256) or EdDSA (Ed25519). audience: one of these must be in aud; NULL accepts only tokens without aud. authorized_parties: azp must be one of these; NULL does not look at azp. user_key_claim: the claim that holds the application''s key of the user, for jwt_user_key.
+issuer: as the tokens name it (iss). jwks: its JWK set; each key needs a kid, and is for the algorithm of its kind: RS256, ES256 (P-256) or EdDSA (Ed25519). audience: one of these must be in aud; NULL accepts only tokens without aud. authorized_parties: azp must be one of these; NULL does not look at azp. user_key_claim: the claim that names the user, for jwt_user_key and request contexts. provider: whose subjects in identities these are; NULL for the issuer itself. by_user_key: they are the application''s own keys of users (user_key_source) instead. create_users: whether who is not known becomes a user with their first token, rather than being refused.
 Returns how many keys of the set can verify; those of other kinds are left out.
 Errors: 22023 when there is none, for a private key, a malformed one or two with one kid, or for the issuer of this database''s own tokens.';
 
@@ -97,11 +98,11 @@ refresh_token: as tokens_issue or this function returned it. Returns status "ok"
 Errors: 55000 without a signing key, 25006 in a read-only transaction.';
 
 REVOKE ALL ON FUNCTION plinth.signing_key_create(text, text), plinth.signing_key_rotate(), plinth.signing_key_revoke(text),
-    plinth.jwks(), plinth.jwk_thumbprint(jsonb), plinth.jwt_issuer_set(text, jsonb, text[], text[], text),
+    plinth.jwks(), plinth.jwk_thumbprint(jsonb), plinth.jwt_issuer_set(text, jsonb, text[], text[], text, text, boolean, boolean),
     plinth.jwt_issuer_remove(text), plinth.jwt_issue(text), plinth.jwt_verify(text), plinth.jwt_user_key(text),
     plinth.tokens_issue(text), plinth.session_refresh(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.signing_key_create(text, text), plinth.signing_key_rotate(), plinth.signing_key_revoke(text),
-    plinth.jwt_issuer_set(text, jsonb, text[], text[], text), plinth.jwt_issuer_remove(text) TO plinth_admin;
+    plinth.jwt_issuer_set(text, jsonb, text[], text[], text, text, boolean, boolean), plinth.jwt_issuer_remove(text) TO plinth_admin;
 GRANT EXECUTE ON FUNCTION plinth.jwks(), plinth.jwk_thumbprint(jsonb), plinth.jwt_issue(text), plinth.jwt_verify(text),
     plinth.jwt_user_key(text), plinth.tokens_issue(text), plinth.session_refresh(text)
     TO anon, authenticated, authenticator, plinth_admin;

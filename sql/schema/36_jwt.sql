@@ -28,6 +28,9 @@ CREATE TABLE plinth.jwt_issuers (
     audience           text[] CHECK (pg_catalog.cardinality(audience) > 0),
     authorized_parties text[] CHECK (pg_catalog.cardinality(authorized_parties) > 0),
     user_key_claim     text NOT NULL DEFAULT 'sub' CHECK (user_key_claim <> '' AND pg_catalog.octet_length(user_key_claim) <= 200),
+    provider           text CHECK (provider <> '' AND pg_catalog.octet_length(provider) <= 1000),
+    create_users       boolean NOT NULL DEFAULT false,
+    by_user_key        boolean NOT NULL DEFAULT false,
     updated_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 ALTER TABLE plinth.jwt_issuers OWNER TO plinth_owner;

@@ -114,7 +114,8 @@ typedef enum PlinthGeneration
 	PLINTH_GEN_IDENTITY,  /* users, roles and permissions */
 	PLINTH_GEN_LIMITS,
 	PLINTH_GEN_CACHE,
-	PLINTH_GEN_LAST = PLINTH_GEN_CACHE
+	PLINTH_GEN_USER_KEY, /* the application's own keys of users */
+	PLINTH_GEN_LAST = PLINTH_GEN_USER_KEY
 } PlinthGeneration;
 
 /*
@@ -316,6 +317,7 @@ typedef struct PlinthContext
 	const char *tier;         /* the user's plan, or NULL */
 	const char *address;      /* client address as text, or NULL */
 	const char *impersonator; /* uuid of the admin who acts as the user, or NULL */
+	const char *api_key;      /* uuid of the API key that the request came with, or NULL */
 } PlinthContext;
 
 /*

@@ -50,6 +50,7 @@ static pg_uuid_t bound_session;
 static bool bound_has_user;
 static bool bound_has_session;
 static char bound_impersonator[64];
+static char bound_api_key[64];
 
 /* The setting, what may be assigned to it now, and a worker's reading of it. */
 static char *context_setting = NULL;
@@ -149,6 +150,7 @@ encode_context(const PlinthContext *context)
 	put_field(&out, context->tier);
 	put_field(&out, context->address);
 	put_field(&out, context->impersonator);
+	put_field(&out, context->api_key);
 	return out.data;
 }
 
@@ -177,6 +179,7 @@ decode_context(const char *in)
 	context->tier = take_field(&in);
 	context->address = take_field(&in);
 	context->impersonator = take_field(&in);
+	context->api_key = take_field(&in);
 	return context;
 }
 
@@ -250,6 +253,7 @@ static void
 bind_identity(const PlinthContext *context)
 {
 	const char *impersonator = context->impersonator ? context->impersonator : "";
+	const char *api_key = context->api_key ? context->api_key : "";
 
 	if (bound_lxid == plinth_compat_lxid())
 	{
@@ -257,20 +261,22 @@ bind_identity(const PlinthContext *context)
 			(!bound_has_user || memcmp(&bound_user, &context->user_id, sizeof(pg_uuid_t)) == 0) &&
 			(!bound_has_session ||
 			 memcmp(&bound_session, &context->session_id, sizeof(pg_uuid_t)) == 0) &&
-			strcmp(bound_impersonator, impersonator) == 0)
+			strcmp(bound_impersonator, impersonator) == 0 && strcmp(bound_api_key, api_key) == 0)
 			return;
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("another request context was begun in this transaction"),
 						errhint("Begin each request in a transaction of its own.")));
 	}
 
-	if (strlen(impersonator) >= sizeof(bound_impersonator))
-		elog(ERROR, "impersonator is too long");
+	if (strlen(impersonator) >= sizeof(bound_impersonator) ||
+		strlen(api_key) >= sizeof(bound_api_key))
+		elog(ERROR, "impersonator or API key is too long");
 	bound_user = context->user_id;
 	bound_session = context->session_id;
 	bound_has_user = context->has_user;
 	bound_has_session = context->has_session;
 	strcpy(bound_impersonator, impersonator);
+	strcpy(bound_api_key, api_key);
 	bound_lxid = plinth_compat_lxid();
 }
 
@@ -329,6 +335,7 @@ plinth_base_context_fix(const PlinthContext *context)
 	record->context.tier = copy_string(context->tier);
 	record->context.address = copy_string(context->address);
 	record->context.impersonator = copy_string(context->impersonator);
+	record->context.api_key = copy_string(context->api_key);
 	record->outer = current;
 
 	assign(encoded, GUC_ACTION_LOCAL);

@@ -52,6 +52,18 @@ extern bool plinth_crypto_open(const char *purpose, const char *context, const u
 extern size_t plinth_crypto_key_file_read(int elevel, const char *name, const char *path,
 										  const char *hint, uint8 *buffer, size_t size);
 
+/*
+ * A token: a prefix of four characters ("pls_"), 43 more and a zero; and the
+ * hash that is stored of it.  The second tells the hash of one that is brought;
+ * false when it has not the form of such a token.
+ */
+#define PLINTH_TOKEN_PREFIX_LENGTH 4
+#define PLINTH_TOKEN_SIZE 48
+extern void plinth_crypto_token_make(const char *prefix, char token[PLINTH_TOKEN_SIZE],
+									 uint8 hash[PLINTH_HASH_BYTES]);
+extern bool plinth_crypto_token_hash(const char *prefix, const char *token, size_t len,
+									 uint8 hash[PLINTH_HASH_BYTES]);
+
 /* Constant-time comparison. */
 extern bool plinth_crypto_equal(const void *a, const void *b, size_t len);
 

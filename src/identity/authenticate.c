@@ -205,4 +205,5 @@ plinth_identity_init(void)
 {
 	plinth_base_secret_function("sign_up");
 	plinth_base_secret_function("user_create");
+	plinth_identity_api_key_init();
 }

@@ -24,9 +24,11 @@
 #define USER_CREATE_PASSWORD 5
 
 PGDLLEXPORT Datum plinth_identity_admin_call(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_identity_reader_call(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_identity_user_call(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_identity_user_create(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_identity_admin_call);
+PG_FUNCTION_INFO_V1(plinth_identity_reader_call);
 PG_FUNCTION_INFO_V1(plinth_identity_user_call);
 PG_FUNCTION_INFO_V1(plinth_identity_user_create);
 
@@ -81,14 +83,30 @@ plinth_identity_admin_call(PG_FUNCTION_ARGS)
 	return call_body(fcinfo);
 }
 
-/* For the user of the request context, about themselves. */
-Datum
-plinth_identity_user_call(PG_FUNCTION_ARGS)
+static const PlinthContext *
+require_user(void)
 {
 	const PlinthContext *context = plinth_base_context();
 
 	if (context == NULL || !context->has_user)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
+	return context;
+}
+
+/* For the user of the request context, to read about themselves. */
+Datum
+plinth_identity_reader_call(PG_FUNCTION_ARGS)
+{
+	(void) require_user();
+	return call_body(fcinfo);
+}
+
+/* For the user of the request context, to manage their account: no program's work. */
+Datum
+plinth_identity_user_call(PG_FUNCTION_ARGS)
+{
+	if (require_user()->api_key != NULL)
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not with an API key")));
 	return call_body(fcinfo);
 }
 

@@ -11,6 +11,8 @@
 #define PLINTH_IDENTITY_H
 
 #include "datatype/timestamp.h"
+#include "base/base.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 typedef enum PlinthAuthStatus
@@ -95,6 +97,53 @@ extern bool plinth_identity_has_permission_named(const char *permission);
 #define PLINTH_PERMISSION_ADMIN "plinth:admin"
 extern bool plinth_identity_is_admin(void);
 extern void plinth_identity_require_admin(void);
+
+/*
+ * The application's own key of a user, palloc'd; NULL where there is none.  No
+ * SPI connection of the caller's.
+ */
+extern char *plinth_identity_user_key(const pg_uuid_t *user_id);
+
+/*
+ * Fills in who the user is, their roles, tier and key, at the lowest level of
+ * assurance, for a context without a session; false for who may do nothing
+ * now.  No SPI connection of the caller's.
+ */
+extern bool plinth_identity_user_context(const pg_uuid_t *user_id, PlinthContext *context);
+
+/* Whom a verified token of an outside issuer names. */
+typedef struct PlinthForeign
+{
+	const char *provider;
+	const char *subject;
+	bool by_user_key; /* the subject is the application's own key of a user */
+	bool create;      /* one who is not known becomes a user */
+	Jsonb *claims;
+} PlinthForeign;
+
+/* PT403 for one who is not known.  No SPI connection of the caller's. */
+extern void plinth_identity_foreign_user(const PlinthForeign *who, pg_uuid_t *user_id);
+
+/* An API key that is good, whatever its user is. */
+typedef struct PlinthApiKey
+{
+	pg_uuid_t id;
+	pg_uuid_t user_id;
+	char *scopes;       /* sorted, comma-separated; NULL: no such limit */
+	char *limit_policy; /* or NULL */
+} PlinthApiKey;
+
+/* Whether a text can only be meant for an API key. */
+extern bool plinth_identity_api_key_shaped(text *key);
+
+/*
+ * Looks a key up, and notes that it is in use.  Writes no page: works in READ
+ * ONLY transactions and on a standby.  No SPI connection of the caller's.
+ */
+extern bool plinth_identity_api_key_find(text *key, PlinthApiKey *found);
+
+/* Writes when keys of this database were last used; how many rows that were. */
+extern int64 plinth_identity_api_key_flush(void);
 
 /* "user:<uuid>", as audit entries name a user; palloc'd. */
 extern char *plinth_identity_resource(const pg_uuid_t *user_id);

@@ -52,3 +52,13 @@ plinth_limits_wait(int64 microseconds, bool *null)
 	*null = microseconds <= 0;
 	return IntervalPGetDatum(interval);
 }
+
+void
+plinth_limits_require(const char *policy, const char *key, int64 cost)
+{
+	PlinthLimitDecision decision = plinth_limits_check(policy, key, cost);
+
+	if (!decision.allowed)
+		plinth_limits_raise(429, policy, &decision);
+	plinth_limits_respond(policy, &decision);
+}

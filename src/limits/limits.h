@@ -48,6 +48,9 @@ extern char *plinth_limits_caller_address(void);
 /* A retry_after as an interval; null where it is not said. */
 extern Datum plinth_limits_wait(int64 microseconds, bool *null);
 
+/* As above, and raises what rate_limit_require raises when it is not allowed. */
+extern void plinth_limits_require(const char *policy, const char *key, int64 cost);
+
 extern void plinth_limits_init(void);
 
 #endif /* PLINTH_LIMITS_H */

@@ -12,6 +12,8 @@
 #include "access/xact.h"
 #include "base/base.h"
 #include "fmgr.h"
+#include "identity/identity.h"
+#include "limits/limits.h"
 #include "miscadmin.h"
 #include "session/internal.h"
 #include "session/jwt.h"
@@ -31,9 +33,11 @@ uuid_text(const pg_uuid_t *uuid)
 }
 
 static void
-fix_context(const PlinthSession *session)
+take_session(PlinthCaller *caller)
 {
-	PlinthContext context = {
+	const PlinthSession *session = &caller->session;
+
+	caller->context = (PlinthContext){
 		.user_id = session->user_id,
 		.session_id = session->id,
 		.has_user = true,
@@ -41,12 +45,10 @@ fix_context(const PlinthSession *session)
 		.aal = session->aal,
 		.roles = session->roles,
 		.tier = session->tier,
-		.address = plinth_base_client_address(),
+		.user_key = plinth_identity_user_key(&session->user_id),
 	};
-
 	if (session->has_impersonator)
-		context.impersonator = uuid_text(&session->impersonator_id);
-	plinth_base_context_fix(&context);
+		caller->context.impersonator = uuid_text(&session->impersonator_id);
 }
 
 /* Takes the role of a request with an identity, where the login role may. */
@@ -64,34 +66,98 @@ take_role(void)
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+static void
+take_foreign(const PlinthJwt *jwt, PlinthCaller *caller)
+{
+	PlinthForeign who = {
+		.provider = jwt->issuer.provider,
+		.subject = plinth_session_jwt_subject(jwt),
+		.by_user_key = jwt->issuer.by_user_key,
+		.create = jwt->issuer.create_users,
+		.claims = jwt->claims,
+	};
+	pg_uuid_t user_id;
+
+	plinth_identity_foreign_user(&who, &user_id);
+	if (!plinth_identity_user_context(&user_id, &caller->context))
+		plinth_session_jwt_refuse();
+}
+
+static bool
+take_api_key(text *credential, PlinthCaller *caller)
+{
+	PlinthApiKey key;
+
+	if (!plinth_identity_api_key_find(credential, &key) ||
+		!plinth_identity_user_context(&key.user_id, &caller->context))
+		return false;
+	caller->context.api_key = uuid_text(&key.id);
+	caller->context.scopes = key.scopes;
+	caller->limit_policy = key.limit_policy;
+	return true;
+}
+
+bool
+plinth_session_caller_find_session(text *token, PlinthCaller *caller)
+{
+	memset(caller, 0, sizeof(*caller));
+	if (!plinth_session_find(token, &caller->session))
+		return false;
+	take_session(caller);
+	return true;
+}
+
 bool
 plinth_session_caller_find(text *credential, PlinthCaller *caller)
 {
 	PlinthJwt jwt;
 
-	memset(caller, 0, sizeof(*caller));
+	if (plinth_identity_api_key_shaped(credential))
+	{
+		memset(caller, 0, sizeof(*caller));
+		return take_api_key(credential, caller);
+	}
 	if (!plinth_session_jwt_shaped(credential))
-		return plinth_session_find(credential, &caller->session);
+		return plinth_session_caller_find_session(credential, caller);
 
-	/* What was signed before a step-up is worth what it was worth then. */
+	memset(caller, 0, sizeof(*caller));
 	plinth_session_jwt_verify(credential, &jwt);
 	if (!jwt.own)
-		plinth_session_jwt_refuse();
-	caller->session = jwt.session;
+		take_foreign(&jwt, caller);
+	else
+	{
+		/* What was signed before a step-up is worth what it was worth then. */
+		caller->session = jwt.session;
+		take_session(caller);
+	}
 	return true;
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
 bool
 plinth_session_caller_same(const PlinthCaller *a, const PlinthCaller *b)
 {
-	return memcmp(&a->session.id, &b->session.id, sizeof(pg_uuid_t)) == 0;
+	return memcmp(&a->context.user_id, &b->context.user_id, sizeof(pg_uuid_t)) == 0 &&
+		   memcmp(&a->context.session_id, &b->context.session_id, sizeof(pg_uuid_t)) == 0 &&
+		   same_text(a->context.api_key, b->context.api_key);
 }
 
 void
 plinth_session_caller_begin(const PlinthCaller *caller)
 {
-	fix_context(&caller->session);
-	plinth_session_touch(&caller->session);
+	PlinthContext context = caller->context;
+
+	if (caller->limit_policy != NULL)
+		plinth_limits_require(caller->limit_policy, psprintf("api_key:%s", context.api_key), 1);
+	context.address = plinth_base_client_address();
+	plinth_base_context_fix(&context);
+	if (context.has_session)
+		plinth_session_touch(&caller->session);
 	take_role();
 }
 
@@ -116,7 +182,7 @@ plinth_session_context_begin(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
 	plinth_session_caller_begin(&caller);
 
-	*user_id = caller.session.user_id;
+	*user_id = caller.context.user_id;
 	PG_RETURN_UUID_P(user_id);
 }
 

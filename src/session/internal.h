@@ -5,13 +5,11 @@
 #ifndef PLINTH_SESSION_INTERNAL_H
 #define PLINTH_SESSION_INTERNAL_H
 
+#include "base/base.h"
 #include "crypto/crypto.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/uuid.h"
-
-/* "pls_", 43 characters and a zero. */
-#define PLINTH_TOKEN_SIZE 48
 
 /* Makes a token, and the hash that is stored of it. */
 extern void plinth_session_token_make(char token[PLINTH_TOKEN_SIZE], uint8 hash[PLINTH_HASH_BYTES]);
@@ -98,14 +96,20 @@ extern bool plinth_session_end(const pg_uuid_t *id, const char *reason);
  */
 typedef struct PlinthCaller
 {
-	PlinthSession session;
+	PlinthContext context; /* all but the address */
+	PlinthSession session; /* where the context has one */
+	char *limit_policy;    /* which an API key is under, or NULL */
 } PlinthCaller;
 
 /*
- * Takes a session's token or an access token of this database; false, or
- * PT401, for what is neither or not good.  No SPI connection of the caller's.
+ * Takes a session's token, an access token of this database or of an issuer in
+ * jwt_issuers, or an API key; false, or PT401, for what is none of these or not
+ * good.  No SPI connection of the caller's.
  */
 extern bool plinth_session_caller_find(text *credential, PlinthCaller *caller);
+
+/* As above, for a session's token alone. */
+extern bool plinth_session_caller_find_session(text *token, PlinthCaller *caller);
 
 /* Whether two credentials stand for the same. */
 extern bool plinth_session_caller_same(const PlinthCaller *a, const PlinthCaller *b);

@@ -18,13 +18,15 @@
 #define MAX_JWKS 65536
 
 static PlinthPlan upsert_plan = {
-	.sql = "INSERT INTO plinth.jwt_issuers AS i "
-		   "(issuer, jwks, audience, authorized_parties, user_key_claim) "
-		   "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (issuer) DO UPDATE SET jwks = excluded.jwks, "
-		   "audience = excluded.audience, authorized_parties = excluded.authorized_parties, "
-		   "user_key_claim = excluded.user_key_claim, updated_at = pg_catalog.clock_timestamp()",
-	.nargs = 5,
-	.argtypes = {TEXTOID, JSONBOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID},
+	.sql =
+		"INSERT INTO plinth.jwt_issuers AS i "
+		"(issuer, jwks, audience, authorized_parties, user_key_claim, provider, create_users, "
+		"by_user_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (issuer) DO UPDATE SET jwks = excluded.jwks, "
+		"audience = excluded.audience, authorized_parties = excluded.authorized_parties, "
+		"user_key_claim = excluded.user_key_claim, provider = excluded.provider, "
+		"create_users = excluded.create_users, by_user_key = excluded.by_user_key, updated_at = pg_catalog.clock_timestamp()",
+	.nargs = 8,
+	.argtypes = {TEXTOID, JSONBOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, BOOLOID, BOOLOID},
 };
 static PlinthPlan delete_plan = {
 	.sql = "DELETE FROM plinth.jwt_issuers WHERE issuer = $1",
@@ -206,8 +208,8 @@ check_jwks(Jsonb *jwks)
 Datum
 plinth_session_jwt_issuer_set(PG_FUNCTION_ARGS)
 {
-	Datum values[5] = {0};
-	char nulls[5];
+	Datum values[8] = {0};
+	char nulls[8];
 	PlinthAsOwner owner;
 	char *issuer;
 	int usable;
@@ -216,11 +218,12 @@ plinth_session_jwt_issuer_set(PG_FUNCTION_ARGS)
 	check(!PG_ARGISNULL(0), "issuer is missing");
 	check(!PG_ARGISNULL(1), "jwks is missing");
 	check(!PG_ARGISNULL(4), "user_key_claim is missing");
+	check(!PG_ARGISNULL(6) && !PG_ARGISNULL(7), "create_users and by_user_key must not be null");
 	issuer = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check(strcmp(issuer, plinth_setting_jwt_issuer) != 0, "this issuer is this database itself");
 	usable = check_jwks(PG_GETARG_JSONB_P(1));
 
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < lengthof(values); i++)
 	{
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);

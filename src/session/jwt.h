@@ -67,6 +67,9 @@ typedef struct PlinthIssuer
 	ArrayType *audience;           /* or NULL */
 	ArrayType *authorized_parties; /* or NULL */
 	char *user_key_claim;
+	char *provider;    /* as identities have it */
+	bool create_users; /* one who is not known becomes a user */
+	bool by_user_key;  /* its subjects are the application's own keys of users */
 } PlinthIssuer;
 extern bool plinth_session_key_foreign(const char *issuer, const char *kid, PlinthIssuer *found);
 
@@ -91,11 +94,14 @@ typedef struct PlinthJwt
 	Jsonb *claims;
 	bool own;              /* made by this database; else of another issuer */
 	PlinthSession session; /* of an own one: it is good */
-	char *user_key_claim;
+	PlinthIssuer issuer;   /* of another one */
 } PlinthJwt;
 
 /* Whether a text can only be meant for a JWT. */
 extern bool plinth_session_jwt_shaped(text *token);
+
+/* Whose a verified token of another issuer is, to that issuer; palloc'd. */
+extern char *plinth_session_jwt_subject(const PlinthJwt *jwt);
 
 /* Verifies; refuses what is not good.  No SPI connection of the caller's. */
 extern void plinth_session_jwt_verify(text *token, PlinthJwt *jwt);

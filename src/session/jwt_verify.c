@@ -174,7 +174,6 @@ plinth_session_jwt_verify(text *token, PlinthJwt *jwt)
 {
 	const char *bytes = VARDATA_ANY(token);
 	PlinthJoseParts parts;
-	PlinthIssuer issuer = {0};
 	Jsonb *header;
 	char *alg;
 	char *kid;
@@ -197,21 +196,20 @@ plinth_session_jwt_verify(text *token, PlinthJwt *jwt)
 	if (jwt->own)
 	{
 		require(typ != NULL && is_type(typ, "at+jwt"));
-		issuer.key = plinth_session_key_own(kid);
+		jwt->issuer.key = plinth_session_key_own(kid);
 	}
 	else
 	{
 		require(typ == NULL || is_type(typ, "JWT") || is_type(typ, "at+jwt"));
-		require(plinth_session_key_foreign(iss, kid, &issuer));
-		jwt->user_key_claim = issuer.user_key_claim;
+		require(plinth_session_key_foreign(iss, kid, &jwt->issuer));
 	}
 
-	check_signature(bytes, &parts, alg, issuer.key);
+	check_signature(bytes, &parts, alg, jwt->issuer.key);
 	check_times(jwt->claims, jwt->own);
 	if (jwt->own)
 		check_session(jwt);
 	else
-		check_parties(jwt->claims, &issuer);
+		check_parties(jwt->claims, &jwt->issuer);
 }
 
 static void
@@ -231,18 +229,25 @@ plinth_session_jwt_verify_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(jwt.claims);
 }
 
+char *
+plinth_session_jwt_subject(const PlinthJwt *jwt)
+{
+	JsonbValue *value =
+		plinth_session_json_member(jwt->claims, jwt->own ? "sub" : jwt->issuer.user_key_claim);
+
+	require(value != NULL &&
+			((value->type == jbvString && value->val.string.len > 0) || value->type == jbvNumeric));
+	if (value->type == jbvNumeric)
+		return DatumGetCString(
+			DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
 Datum
 plinth_session_jwt_user_key(PG_FUNCTION_ARGS)
 {
 	PlinthJwt jwt;
-	JsonbValue *value;
 
 	verify_argument(fcinfo, &jwt);
-	value = plinth_session_json_member(jwt.claims, jwt.own ? "sub" : jwt.user_key_claim);
-	require(value != NULL &&
-			((value->type == jbvString && value->val.string.len > 0) || value->type == jbvNumeric));
-	if (value->type == jbvNumeric)
-		PG_RETURN_TEXT_P(cstring_to_text(DatumGetCString(
-			DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)))));
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(value->val.string.val, value->val.string.len));
+	PG_RETURN_TEXT_P(cstring_to_text(plinth_session_jwt_subject(&jwt)));
 }

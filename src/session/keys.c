@@ -34,9 +34,10 @@ static PlinthPlan own_plan = {
 	.argtypes = {TEXTOID, TIMESTAMPTZOID},
 };
 static PlinthPlan foreign_plan = {
-	.sql = "SELECT k.value, i.audience, i.authorized_parties, i.user_key_claim "
-		   "FROM plinth.jwt_issuers i, pg_catalog.jsonb_array_elements(i.jwks -> 'keys') k (value) "
-		   "WHERE i.issuer = $1 AND k.value ->> 'kid' = $2",
+	.sql =
+		"SELECT k.value, i.audience, i.authorized_parties, i.user_key_claim, "
+		"coalesce(i.provider, i.issuer), i.create_users, i.by_user_key FROM plinth.jwt_issuers i, pg_catalog.jsonb_array_elements(i.jwks -> 'keys') k (value) "
+		"WHERE i.issuer = $1 AND k.value ->> 'kid' = $2",
 	.nargs = 2,
 	.argtypes = {TEXTOID, TEXTOID},
 };
@@ -256,14 +257,17 @@ bool
 plinth_session_key_foreign(const char *issuer, const char *kid, PlinthIssuer *found)
 {
 	Datum values[2] = {CStringGetTextDatum(issuer), CStringGetTextDatum(kid)};
-	Datum columns[4];
-	bool nulls[4];
+	Datum columns[7];
+	bool nulls[7];
 
-	if (!run(&foreign_plan, values, CurrentMemoryContext, 4, columns, nulls))
+	if (!run(&foreign_plan, values, CurrentMemoryContext, 7, columns, nulls))
 		return false;
 	found->key = plinth_session_key_of_jwk(DatumGetJsonbP(columns[0]));
 	found->audience = nulls[1] ? NULL : DatumGetArrayTypeP(columns[1]);
 	found->authorized_parties = nulls[2] ? NULL : DatumGetArrayTypeP(columns[2]);
 	found->user_key_claim = TextDatumGetCString(columns[3]);
+	found->provider = TextDatumGetCString(columns[4]);
+	found->create_users = DatumGetBool(columns[5]);
+	found->by_user_key = DatumGetBool(columns[6]);
 	return found->key != NULL;
 }

@@ -75,8 +75,7 @@ find_caller(Source source, char *credential, PlinthCaller *caller)
 
 	if (source == SOURCE_COOKIE)
 	{
-		memset(caller, 0, sizeof(*caller));
-		if (!plinth_session_find(value, &caller->session))
+		if (!plinth_session_caller_find_session(value, caller))
 			refuse_cookie();
 	}
 	else if (!plinth_session_caller_find(value, caller))
