@@ -111,7 +111,9 @@ run(PlinthPlan *plan, Datum *values, MemoryContext memory, int ncolumns, Datum *
 		MemoryContext old = MemoryContextSwitchTo(memory);
 
 		if (!nulls[i])
-			columns[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+			columns[i] = TupleDescAttr(SPI_tuptable->tupdesc, i)->attbyval
+							 ? value
+							 : PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
 		MemoryContextSwitchTo(old);
 	}
 	plinth_base_owner_end(&owner);

@@ -144,7 +144,7 @@ foreach my $key (sort keys %foreign_alg)
 {
 	my $token = $python->ask('encode', key => $key, alg => $foreign_alg{$key}, claims => foreign(), headers => { kid => $key });
 	is(sql("SELECT plinth.jwt_verify('$token') ->> 'azp', plinth.jwt_user_key('$token')"), 'https://app.test|user_2abc', "another issuer's $foreign_alg{$key}");
-	psql_fails_like($node, 'postgres', "SELECT plinth.context_begin('$token')", qr/token is not valid/, 'which begins no context');
+	psql_fails_like($node, 'postgres', "SELECT plinth.context_begin('$token')", qr/user is not known here/, 'which begins no context of somebody unknown');
 }
 
 # ---- attacks ------------------------------------------------------------------------
