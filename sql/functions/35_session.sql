@@ -102,3 +102,25 @@ Returns how many rows were written; those that somebody has locked are left for 
 Errors: 25006 in a read-only transaction.';
 REVOKE ALL ON FUNCTION plinth.session_flush() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.session_flush() TO plinth_admin;
+
+CREATE OR REPLACE FUNCTION plinth.session_stats(OUT entries bigint, OUT capacity bigint, OUT unwritten bigint, OUT hits bigint,
+        OUT misses bigint, OUT evictions bigint, OUT refused bigint, OUT lost_uses bigint) RETURNS record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_session_stats';
+COMMENT ON FUNCTION plinth.session_stats() IS
+'Returns counters of the sessions in shared memory: of all databases of this server, since its start.
+entries of capacity are taken; of unwritten ones the last use is not in the table yet. hits were answered from memory, misses from the tables. refused: sessions for which no other made room; lost_uses: uses of such in transactions that could not write it either.
+Errors: none of its own.';
+CREATE OR REPLACE VIEW plinth.stat_sessions AS SELECT * FROM plinth.session_stats();
+COMMENT ON VIEW plinth.stat_sessions IS 'Counters of the sessions in shared memory: see session_stats.';
+ALTER VIEW plinth.stat_sessions OWNER TO plinth_owner;
+CREATE OR REPLACE FUNCTION plinth._session_check(OUT entries bigint, OUT with_roles bigint, OUT role_references bigint,
+        OUT in_flux bigint) RETURNS record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_check';
+COMMENT ON FUNCTION plinth._session_check() IS
+'Accounts for the sessions'' shared memory, for tests and for diagnosis.
+Returns how many sessions there are, how many of them refer to roles, the references that the roles count, and the slots of users that are in flux.
+Errors: XX001 where something does not add up.';
+REVOKE ALL ON FUNCTION plinth.session_stats(), plinth._session_check() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.session_stats() TO plinth_owner, plinth_admin, pg_monitor;
+GRANT EXECUTE ON FUNCTION plinth._session_check() TO plinth_admin;
+GRANT SELECT ON plinth.stat_sessions TO plinth_admin, pg_monitor;

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "session/store.h"
 #include "utils/timestamp.h"
+#include "worker/worker.h"
 
 /* How many entries the hand passes at most in search of a victim. */
 #define MAX_STEPS 128
@@ -90,12 +91,23 @@ may_forget(PlinthSessionEntry *entry)
 		   entry->extension != plinth_base_generation(entry->database, PLINTH_GEN_EXTENSION);
 }
 
+/* Asks for what is not written to be, and for the worker that does it. */
+static void
+press(void)
+{
+	if (pg_atomic_exchange_u32(&plinth_session_store->pressed, 1) != 0)
+		return;
+	plinth_worker_wake(MyDatabaseId, "session", -1);
+	plinth_worker_wake(MyDatabaseId, "coordinator", -1);
+}
+
 /* Makes room in a partition that is full. */
 static bool
 evict(uint32 number)
 {
 	PlinthSessionPartition *partition = plinth_session_partition(number);
 	uint32 n = plinth_session_store->nentries;
+	bool unwritten = false;
 
 	for (uint32 step = 0; step < Min(2 * n, MAX_STEPS); step++)
 	{
@@ -112,8 +124,10 @@ evict(uint32 number)
 			return true;
 		}
 		else
-			pg_atomic_write_u32(&plinth_session_store->pressed, 1);
+			unwritten = true;
 	}
+	if (unwritten)
+		press();
 	partition->refused++;
 	return false;
 }
