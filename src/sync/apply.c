@@ -11,6 +11,10 @@
  *									after MAX_ATTEMPTS
  *	 no answer						owed again, and suspect: the write may land
  *									after a newer one (docs/sync.md, zombies)
+ *	 the connection is closed over	sent in ever smaller batches, until it is one
+ *	 it, again and again			key alone; a dead letter after CUT_ATTEMPTS when
+ *									other documents were taken meanwhile, else
+ *									after MAX_ATTEMPTS
  *
  * While MongoDB works on a batch the next one is read.  Rows are written in
  * the order in which they were read: a batch that was read ahead is written
@@ -51,6 +55,7 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	PlinthMongoError error = {0};
 	PlinthMongoError stopped = {0};
 	PlinthMongoStatus status;
+	TimestampTz began = GetCurrentTimestamp();
 
 	*unknown = false;
 	for (int i = 0; i < batch->nops; i++)
@@ -97,7 +102,11 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	else
 	{
 		*unknown = plinth_mongo_status_is_unknown(status);
-		plinth_sync_report_outage(lane, &error);
+		if (status == PLINTH_MONGO_UNREACHABLE &&
+			!TimestampDifferenceExceeds(began, GetCurrentTimestamp(), plinth_setting_sync_timeout))
+			batch->cut = plinth_sync_report_cut(lane, mapping, batch->nops, &error);
+		else
+			plinth_sync_report_outage(lane, &error);
 	}
 	MemoryContextSwitchTo(old);
 	return status == PLINTH_MONGO_OK;
@@ -260,7 +269,7 @@ take_owed(PlinthLane *lane, PlinthLaneMapping *mapping, bool *failed)
 		AllocSetContextCreate(lane->context, "plinth owed batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	OwedBatch *owed = palloc0(sizeof(OwedBatch));
-	int max = plinth_setting_sync_batch_rows;
+	int max = plinth_sync_report_batch_rows(mapping);
 
 	*failed = false;
 	owed->context = context;

@@ -72,6 +72,20 @@ plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	mapping->failures = 0;
 	mapping->retry_at = 0;
+	mapping->cuts = 0;
+	mapping->cut_passed = true;
+	/* Larger again, and as large as set in the end. */
+	if (mapping->batch_max * 2 < plinth_setting_sync_batch_rows)
+		mapping->batch_max *= 2;
+	else
+		mapping->batch_max = 0;
+}
+
+int
+plinth_sync_report_batch_rows(PlinthLaneMapping *mapping)
+{
+	return mapping->batch_max > 0 ? Min(mapping->batch_max, plinth_setting_sync_batch_rows)
+								  : plinth_setting_sync_batch_rows;
 }
 
 void
@@ -89,6 +103,32 @@ plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error)
 						   psprintf("%s, will try again", plinth_mongo_status_name(error->status)),
 						   error->message);
 	plinth_sync_disconnect(lane);
+}
+
+bool
+plinth_sync_report_cut(PlinthLane *lane, PlinthLaneMapping *mapping, int nkeys,
+					   const PlinthMongoError *error)
+{
+	bool alone = mapping->batch_max == 1 && mapping->cuts > 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* What was taken before the trouble began proves nothing. */
+	if (TimestampDifferenceExceeds(mapping->cut_at, now, 2 * plinth_setting_sync_retry_max))
+		mapping->cut_passed = false;
+	mapping->cut_at = now;
+	mapping->cuts++;
+	if (mapping->cuts == 1 && mapping->batch_max == 0)
+	{
+		plinth_sync_report_outage(lane, error);
+		return false;
+	}
+	mapping->batch_max = Max(1, Min(nkeys, plinth_sync_report_batch_rows(mapping)) / 2);
+	plinth_sync_report_failure(lane, mapping, plinth_mongo_status_name(error->status),
+							   error->message);
+	/* Should the server be away, the next ping tells. */
+	mapping->retry_at = TimestampTzPlusMilliseconds(now, FIRST_BACKOFF_MS);
+	plinth_sync_disconnect(lane);
+	return alone;
 }
 
 static const char *

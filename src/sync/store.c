@@ -210,6 +210,15 @@ plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n)
 		run(&plan, values, NULL);
 }
 
+void
+plinth_sync_store_cut(PlinthLaneMapping *mapping, char *literal)
+{
+	/* First as a zombie, then as owed: that leaves it owed and suspect. */
+	plinth_sync_store_keys(mapping, &literal, 1, 1);
+	plinth_sync_store_keys(mapping, &literal, 1, 0);
+	plinth_sync_store_later(mapping, &literal, 1);
+}
+
 /* Keys that were taken, but for which the batch had no room. */
 void
 plinth_sync_store_unsent(PlinthLaneMapping *mapping, char **literals, int n)

@@ -25,6 +25,9 @@
 
 #define LOT_MS 200
 #define LOT_BATCHES 16
+/* A key over which the connection is closed: while others of its mapping are taken, and otherwise. */
+#define CUT_ATTEMPTS 3
+#define CUT_ATTEMPTS_ALONE 12
 
 typedef enum KeyState
 {
@@ -41,6 +44,7 @@ typedef struct StoredLot
 	const PlinthMongoError **errors;
 	int max;
 	int first; /* none before it waits */
+	bool cut;  /* the server closed the connection over its one key */
 } StoredLot;
 
 /* The part of a lot that goes in one batch. */
@@ -219,6 +223,7 @@ write_batch(PlinthLane *lane, PlinthLaneMapping *mapping, StoredBatch *stored)
 	if (lot->first < lot->taken.nkeys)
 		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
 	written = plinth_sync_apply(lane, mapping, stored->batch, &unknown);
+	lot->cut = stored->batch->cut && lot->taken.nkeys == 1;
 	if (written)
 		note_answers(stored);
 	MemoryContextDelete(stored->context);
@@ -307,6 +312,23 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		plinth_sync_store_counts(mapping);
 }
 
+static void
+settle_cut(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	StoredLot *lot = arg;
+	PlinthSyncKey *key = &lot->taken.keys[0];
+	char *literal = plinth_sync_key_literal(mapping->def->nkeys, key->key, key->keylen);
+	int most = mapping->cut_passed ? CUT_ATTEMPTS : CUT_ATTEMPTS_ALONE;
+
+	if (lot->taken.rows[0].attempts + 1 < most)
+		plinth_sync_store_later(mapping, &literal, 1);
+	else
+		plinth_sync_store_dead(mapping, literal, plinth_mongo_status_name(PLINTH_MONGO_UNREACHABLE),
+							   0,
+							   "MongoDB closes the connection whenever it is sent this document");
+	plinth_sync_store_counts(mapping);
+}
+
 /* The next lot is what could have been written in its time. */
 static void
 adapt(PlinthLaneMapping *mapping, StoredLot *lot, TimestampTz start)
@@ -330,6 +352,8 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 		return false;
 	lot.context = AllocSetContextCreate(lane->context, "plinth stored lot", ALLOCSET_DEFAULT_SIZES);
 	lot.max = Min(Max(mapping->stored_lot, plinth_setting_sync_batch_rows), largest_lot());
+	if (mapping->batch_max > 0)
+		lot.max = plinth_sync_report_batch_rows(mapping);
 	old = MemoryContextSwitchTo(lot.context);
 	plinth_sync_apply_drop(mapping);
 	plinth_sync_task_drop(mapping);
@@ -343,7 +367,7 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 			plinth_sync_lane_run(lane, mapping, settle_lot, &lot);
 		}
 		else
-			plinth_sync_lane_run(lane, mapping, settle_waiting, &lot);
+			plinth_sync_lane_run(lane, mapping, lot.cut ? settle_cut : settle_waiting, &lot);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(lot.context);

@@ -254,6 +254,7 @@ typedef struct PlinthSyncBatch
 	bool exhausted; /* page: no row comes after these */
 	char *last_key; /* page: array literal of the last row read, poison included */
 	List *poison;   /* page: PlinthSyncKey * of rows that cannot become documents */
+	bool cut;       /* one key alone, and the server closed the connection once more */
 } PlinthSyncBatch;
 
 extern PlinthSyncBatch *plinth_sync_batch_create(MemoryContext parent);
@@ -381,6 +382,10 @@ typedef struct PlinthLaneMapping
 	bool fence_due;       /* something was acknowledged since */
 	TimestampTz retry_at; /* this mapping alone waits until then */
 	int failures;
+	int cuts;      /* how often in a row the server closed the connection over its documents */
+	int batch_max; /* then: so many keys at once; 0: as many as set */
+	TimestampTz cut_at;
+	bool cut_passed; /* others of its documents were taken since that began */
 	bool shape_stale;
 	bool look_due;        /* its definition may have changed without a sign */
 	XLogRecPtr sweep_lsn; /* of the first mark to sweep that is not a task yet, or 0 */
@@ -459,6 +464,15 @@ extern void plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapp
 extern void plinth_sync_report_log(PlinthLane *lane, const char *what, const char *message);
 extern void plinth_sync_report_stats(PlinthLane *lane);
 extern void plinth_sync_report_publish(PlinthLane *lane);
+/* How many keys a batch may have. */
+extern int plinth_sync_report_batch_rows(PlinthLaneMapping *mapping);
+/*
+ * The server closed the connection over a batch of nkeys: should it do so again
+ * and again, though it answers otherwise, the batch is halved until it is one
+ * key (then true), and other mappings go on.
+ */
+extern bool plinth_sync_report_cut(PlinthLane *lane, PlinthLaneMapping *mapping, int nkeys,
+								   const PlinthMongoError *error);
 /* The server failed: everything on this lane waits. */
 extern void plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error);
 
@@ -501,6 +515,8 @@ extern void plinth_sync_store_task_total(PlinthSyncTask *task, int64 total);
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything);
 extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n);
+/* Sent from elsewhere, without an answer: owed, suspect, and tried again later. */
+extern void plinth_sync_store_cut(PlinthLaneMapping *mapping, char *literal);
 extern void plinth_sync_store_unsent(PlinthLaneMapping *mapping, char **literals, int n);
 extern void plinth_sync_store_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
 extern bool *plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);

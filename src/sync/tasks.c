@@ -188,8 +188,8 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		batch->exhausted = true;
 		return;
 	}
-	plinth_sync_read_page(mapping->def, task->relation, page->after, plinth_setting_sync_batch_rows,
-						  batch);
+	plinth_sync_read_page(mapping->def, task->relation, page->after,
+						  plinth_sync_report_batch_rows(mapping), batch);
 	if (batch->last_key != NULL)
 	{
 		page->last = task->sent_key = keep(mapping, batch->last_key);
@@ -275,6 +275,29 @@ settle_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_keys(mapping, later, nlater, 0);
 }
 
+/* Over the row of this page the server closed the connection: it is owed, the snapshot goes on. */
+static void
+settle_cut(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	SnapshotPage *page = arg;
+
+	/* Everything before it is fenced, and it is in sync_dirty: so this is where the cursor stands. */
+	plinth_sync_store_cut(mapping, page->batch->ops[0].literal);
+	page->task->cursor_key = page->task->ahead_key = page->last;
+	page->task->done = ++page->task->ahead;
+	plinth_sync_store_task(mapping, page->task);
+}
+
+/* Is everything before the page fenced? */
+static bool
+follows_fence(const SnapshotPage *page)
+{
+	const char *cursor = page->task->cursor_key;
+
+	return page->after == NULL || cursor == NULL ? page->after == cursor
+												 : strcmp(page->after, cursor) == 0;
+}
+
 /* Nearly every page leaves nothing to write down. */
 static bool
 is_clean(SnapshotPage *page)
@@ -319,6 +342,11 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 	page->written = plinth_sync_apply(lane, mapping, batch, &unknown);
 	if (!page->written && !unknown)
 		return false;
+	if (batch->cut && batch->nops == 1 && page->last != NULL && follows_fence(page))
+	{
+		plinth_sync_lane_run(lane, mapping, settle_cut, page);
+		return false;
+	}
 	MemoryContextSwitchTo(page->context);
 	clean = is_clean(page);
 	if ((!clean && !plinth_sync_lane_run(lane, mapping, settle_page, page)) || !page->written)
@@ -329,7 +357,8 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 		task->ahead_key = page->last;
 	task->finished = batch->exhausted;
 	mapping->fence_due = true;
-	return clean;
+	/* Where the connection may be closed at the next page, this one must stand. */
+	return clean && (mapping->batch_max == 0 || plinth_sync_checkpoint(lane));
 }
 
 static bool

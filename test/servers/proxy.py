@@ -20,6 +20,7 @@ Commands, one a line on the control port, each answered by "ok", "ok VALUE" or
     delay MS                 hold each request back so long
     cut-request N [COLL]     cut within the next write, N bytes of it forwarded
     cut-reply N [COLL]       forward the next write; cut N bytes into its reply
+    cut-if TEXT              cut within every write that holds these bytes, until pass
     hold [COLL]              keep the next write back, though its client leaves
     release                  send what is held, on the connection it came for
     drop-held                forget what is held
@@ -186,7 +187,7 @@ class Proxy:
         rule = None
         if target is not None:
             self.counters["writes"] += 1
-            rule = self.take_rule(target)
+            rule = self.take_rule(target, message)
         if rule is None:
             await self.send_up(link, message)
             return
@@ -208,9 +209,12 @@ class Proxy:
             link.writer.write(make_reply(message, argument))
             await link.writer.drain()
 
-    def take_rule(self, target):
+    def take_rule(self, target, message):
         for rule in self.rules:
-            if rule[2] is None or rule[2] == target:
+            if rule[0] == "cut-if":
+                if rule[1] in message:
+                    return ("cut-request", 16, None)
+            elif rule[2] is None or rule[2] == target:
                 if rule[0] != "answer-all":
                     self.rules.remove(rule)
                 return rule
@@ -296,6 +300,8 @@ class Proxy:
         elif name in ("cut-request", "cut-reply"):
             count, _, collection = rest.partition(" ")
             self.rules.append((name, int(count), collection or None))
+        elif name == "cut-if":
+            self.rules.append((name, rest.encode(), None))
         elif name == "hold":
             self.rules.append((name, None, rest or None))
         elif name in ("answer", "answer-all", "answer-after"):

@@ -66,5 +66,37 @@ equal("t$_", "t$_ is there") for 1, 16, 17;
 sql("SELECT plinth.sync_drop('t$_'); DROP TABLE t$_") for 3 .. 17;
 $holder->quit;
 
+# ---- a document over which the server closes the connection ----
+my $proxy = PlinthTest::proxy_start($mongo);
+PlinthTest::sync_server($node, 'cut', $proxy->uri, 'forum');
+sql("CREATE TABLE $_ (id int PRIMARY KEY, body text); INSERT INTO $_ SELECT i, 'n' || i FROM generate_series(1, 3000) i;
+	SELECT plinth.sync_table('$_', 'cut')") for 'good', 'bad';
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'two tables behind a proxy');
+sub dead { return sql(q{SELECT coalesce(string_agg(translate(key, '{}"', '') || ' ' || status, ',' ORDER BY key DESC), '-') FROM plinth.sync_dead_letters}) }
+$proxy->command('cut-if POISON');
+sql("BEGIN; UPDATE bad SET body = CASE WHEN id IN (777, 2222) THEN 'POISON' ELSE 'changed' END; COMMIT; UPDATE good SET body = 'changed'");
+equal('good', 'the other table goes on');
+ok(PlinthTest::wait_until(sub { dead() eq '777 unreachable,2222 unreachable' }), 'the two documents become dead letters')
+  or diag(dead(), "\n", sql('SELECT * FROM plinth.stat_sync'));
+like(sql('SELECT min(reason) FROM plinth.sync_dead_letters'), qr/closes the connection/, 'and say why');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'nothing else is owed');
+is(PlinthTest::value($mongo, "client['forum']['bad'].count_documents({'body': 'changed'})"), 2998, 'all others are there');
+sql("UPDATE bad SET body = 'mended' WHERE body = 'POISON'");
+equal('bad', 'mended, they arrive');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'and are there');
+is(dead(), '-', 'no dead letter is left');
+# In a snapshot, and as the only one that is owed.
+sql("CREATE TABLE first AS SELECT id, CASE id WHEN 1234 THEN 'POISON' ELSE 'first' END AS body FROM generate_series(1, 2500) id;
+	ALTER TABLE first ADD PRIMARY KEY (id); SELECT plinth.sync_table('first', 'cut'); UPDATE good SET body = 'once more'");
+equal('good', 'the other table goes on');
+ok(PlinthTest::wait_until(sub { dead() eq '1234 unreachable' }), 'a row of a snapshot becomes a dead letter') or diag(dead());
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'the snapshot ends');
+is(PlinthTest::value($mongo, "client['forum']['first'].count_documents({})"), 2499, 'with all others');
+sql("UPDATE first SET body = 'POISON again' WHERE id = 77");
+ok(PlinthTest::wait_until(sub { dead() eq '77 unreachable,1234 unreachable' }), 'the only one that changed becomes one too') or diag(dead());
+$proxy->pass;
+sql("SELECT plinth.sync_retry(id) FROM plinth.sync_dead_letters");
+equal('first', 'tried again without the fault, they arrive');
+
 $node->stop('fast');
 done_testing();
