@@ -3,9 +3,9 @@
 CREATE OR REPLACE FUNCTION plinth.sync_wait(timeout interval DEFAULT NULL) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_wait';
 COMMENT ON FUNCTION plinth.sync_wait(interval) IS
-'Waits until all that committed before the call is in MongoDB; false when the timeout passes first.
+'Waits until all that committed before the call is in MongoDB; false when the timeout passes first, or a mapping is blocked.
 timeout: how long at most; NULL for as long as it takes. What this transaction itself changed is not waited for.
-Mappings that were paused by sync_pause and dead letters are not waited for; blocked mappings are.
+Mappings that were paused by sync_pause and dead letters are not waited for. Nor is a blocked mapping: when all else is delivered, a WARNING names it, if the caller may see it, and the result is false.
 Errors: 55000 during recovery, 22023 for a timeout below 0.';
 
 CREATE OR REPLACE FUNCTION plinth._sync_stat(
@@ -20,8 +20,9 @@ CREATE OR REPLACE VIEW plinth.stat_sync WITH (security_invoker = true) AS
 SELECT m.name, m.relation, m.server_name, m.collection,
        CASE WHEN s.blocked IS NOT NULL THEN 'blocked' WHEN m.paused THEN 'paused'
             ELSE coalesce(t.state, 'starting') END AS state,
-       coalesce(s.blocked, CASE WHEN t.state = 'blocked' THEN t.last_error END) AS reason,
-       s.blocked_hint AS hint,
+       coalesce(s.blocked, CASE WHEN t.state = 'blocked' THEN pg_catalog.split_part(t.last_error, E'\n', 1) END) AS reason,
+       CASE WHEN s.blocked IS NOT NULL THEN s.blocked_hint
+            WHEN t.state = 'blocked' THEN nullif(pg_catalog.split_part(t.last_error, E'\n', 2), '') END AS hint,
        t.lag_bytes, t.lag_ms, t.delivered_lsn,
        coalesce(t.documents_replaced, 0) AS documents_replaced,
        coalesce(t.documents_deleted, 0) AS documents_deleted,
@@ -35,7 +36,7 @@ SELECT m.name, m.relation, m.server_name, m.collection,
        k.kind AS task, k.done AS task_done,
        k.total + greatest(k.done - k.total, 0) AS task_total,
        (SELECT pg_catalog.count(*) FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = m.id) AS dead_letters,
-       t.last_error, t.last_error_at, t.next_try_at
+       pg_catalog.replace(t.last_error, E'\n', '; ') AS last_error, t.last_error_at, t.next_try_at
   FROM plinth.sync_mappings AS m
   LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
   CROSS JOIN LATERAL plinth._sync_stat(m.id) AS t

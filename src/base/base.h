@@ -76,6 +76,7 @@ extern int plinth_setting_sync_retry_max;           /* ms, the longest backoff *
 extern int plinth_setting_sync_zombie_window;       /* ms */
 extern int plinth_setting_sync_checkpoint_interval; /* ms between two fences */
 extern int plinth_setting_sync_lock_timeout;        /* ms, reading rows */
+extern int plinth_setting_sync_read_timeout;        /* ms, likewise; 0: none */
 
 /* Defines every setting; called first in _PG_init. */
 extern void plinth_base_settings_init(void);

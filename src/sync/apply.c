@@ -26,7 +26,7 @@
 
 #include "utils/memutils.h"
 
-#include "sync/sync_int.h"
+#include "sync/report_int.h"
 
 #define MAX_ATTEMPTS 12
 
@@ -43,6 +43,14 @@ settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op,
 	plinth_sync_settle_conflict(lane, mapping, op);
 	if (op->error.status != PLINTH_MONGO_OK && plinth_mongo_status_is_transient(op->error.status))
 		*stopped = op->error;
+}
+
+/* With two ops where it is spelled anew. */
+static bool
+is_one_key(const PlinthSyncBatch *batch)
+{
+	return batch->nops == 1 ||
+		   (batch->nops == 2 && batch->ops[0].key >= 0 && batch->ops[0].key == batch->ops[1].key);
 }
 
 bool
@@ -91,7 +99,7 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 		}
 		lane->acked += batch->nops;
 		mapping->fence_due = true;
-		plinth_sync_report_success(lane, mapping);
+		plinth_sync_report_success(mapping, batch->source);
 		if (!mapping->verified_fence)
 		{
 			/* Settling a conflict lost the fence, and with it what was acknowledged. */
@@ -104,7 +112,8 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 		*unknown = plinth_mongo_status_is_unknown(status);
 		if (status == PLINTH_MONGO_UNREACHABLE &&
 			!TimestampDifferenceExceeds(began, GetCurrentTimestamp(), plinth_setting_sync_timeout))
-			batch->cut = plinth_sync_report_cut(lane, mapping, batch->nops, &error);
+			batch->cut = plinth_sync_report_cut(lane, mapping, batch->source,
+												is_one_key(batch) ? 1 : batch->nops, &error);
 		else
 			plinth_sync_report_outage(lane, &error);
 	}
@@ -269,7 +278,7 @@ take_owed(PlinthLane *lane, PlinthLaneMapping *mapping, bool *failed)
 		AllocSetContextCreate(lane->context, "plinth owed batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	OwedBatch *owed = palloc0(sizeof(OwedBatch));
-	int max = plinth_sync_report_batch_rows(mapping);
+	int max = plinth_sync_report_batch_rows(mapping, PLINTH_SYNC_FROM_MEMORY);
 
 	*failed = false;
 	owed->context = context;

@@ -31,7 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "sync/sync_int.h"
+#include "sync/report_int.h"
 
 /* What a write needs at least to land in a MongoDB that is well. */
 #define LANDING_MS 1000

@@ -28,9 +28,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 #include "worker/worker.h"
 
-#include "sync/sync_int.h"
+#include "sync/report_int.h"
 
 #define MARKS_AT_ONCE 20000
 #define ACKS_A_FENCE 10000
@@ -41,10 +42,38 @@
 
 static PlinthLane *the_lane = NULL;
 
+/* What the tables' owners wrote into filters and types may never end. */
+static void
+start_clock(void)
+{
+	if (plinth_setting_sync_read_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, plinth_setting_sync_read_timeout);
+}
+
+static void
+stop_clock(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	/* It may have come when nothing looked for it any more. */
+	QueryCancelPending = false;
+}
+
+static const char *
+failure_message(const ErrorData *error, TimestampTz began)
+{
+	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED || plinth_setting_sync_read_timeout == 0 ||
+		!TimestampDifferenceExceeds(began, GetCurrentTimestamp(), plinth_setting_sync_read_timeout))
+		return error->message;
+	return psprintf("rows could not be read within plinth.sync_read_timeout (%d ms): see the "
+					"mapping's filter",
+					plinth_setting_sync_read_timeout);
+}
+
 bool
 plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWork work, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	TimestampTz began = GetCurrentTimestamp();
 	volatile bool ok = false;
 
 	if (lane->gone || !plinth_worker_transaction_begin())
@@ -55,9 +84,13 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 	PG_TRY ()
 		;
 	{
+		if (mapping != NULL)
+			start_clock();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		work(lane, mapping, arg);
 		PopActiveSnapshot();
+		if (mapping != NULL)
+			stop_clock();
 		plinth_worker_transaction_end();
 		ok = true;
 	}
@@ -66,6 +99,8 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 	{
 		ErrorData *error;
 
+		if (mapping != NULL)
+			stop_clock();
 		if (mapping == NULL || plinth_worker_stopping() || mapping->def == NULL)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(caller);
@@ -74,7 +109,7 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(caller);
 		plinth_sync_report_failure(lane, mapping, unpack_sql_state(error->sqlerrcode),
-								   error->message);
+								   failure_message(error, began));
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -131,6 +166,8 @@ relation_moved(Datum arg, Oid relid)
 
 	if (the_lane == NULL)
 		return;
+	/* Of a partition's partition, or of a composite type, it is another one's. */
+	the_lane->catalog_moved = true;
 	foreach (lc, the_lane->mappings)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
@@ -138,6 +175,13 @@ relation_moved(Datum arg, Oid relid)
 		if (mapping->def != NULL && (relid == InvalidOid || relid == mapping->def->relation))
 			the_lane->shapes_stale = mapping->shape_stale = true;
 	}
+}
+
+static void
+labels_moved(Datum arg, int cacheid, uint32 hashvalue)
+{
+	if (the_lane != NULL)
+		the_lane->catalog_moved = true;
 }
 
 static void
@@ -308,6 +352,31 @@ look(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 }
 
 /*
+ * Somebody waits for what was committed before, definitions included.  Looking
+ * is not free, and they may ask often: it is done where anything was
+ * invalidated, or where a mapping cannot run, which may be mended without that.
+ */
+static void
+look_for_waiters(PlinthLane *lane, uint64 asked)
+{
+	bool moved;
+	ListCell *lc;
+
+	plinth_sync_lane_run(lane, NULL, look, NULL);
+	/* Cleared before: what moves meanwhile sets it again. */
+	moved = lane->catalog_moved;
+	lane->catalog_moved = false;
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		if (moved || mapping->def->problem != NULL)
+			lane->shapes_stale = mapping->look_due = true;
+	}
+	lane->looking = asked;
+}
+
+/*
  * What moves by time or by others.  Each mapping is looked at every
  * LOOK_EVERY_MS, one at a time: it takes milliseconds, and keys wait for it.
  */
@@ -315,8 +384,11 @@ static void
 look_around(PlinthLane *lane)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	uint64 asked = pg_atomic_read_u64(&lane->shared->look_asked);
 	int n = list_length(lane->mappings);
 
+	if (asked != lane->looking)
+		look_for_waiters(lane, asked);
 	if (now >= lane->look_at || TimestampDifferenceExceeds(now, lane->look_at, LOOK_EVERY_MS))
 	{
 		lane->look_at = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS / Max(n, 1));
@@ -416,6 +488,7 @@ plinth_sync_lane_main(int instance)
 	lane->start_lsn = GetFlushRecPtr(NULL);
 	the_lane = lane;
 	CacheRegisterRelcacheCallback(relation_moved, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, labels_moved, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, options_moved, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, options_moved, (Datum) 0);
 	plinth_sync_lane_load(lane);

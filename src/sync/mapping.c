@@ -28,7 +28,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-#include "sync/sync_int.h"
+#include "sync/read_int.h"
 
 char *
 plinth_sync_camel_case(const char *name)
@@ -296,6 +296,18 @@ build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
 	MemoryContextSwitchTo(old);
 }
 
+/* A filter names columns and functions, which may have other names by now. */
+static void
+check_filter(PlinthSyncMapping *m)
+{
+	PlinthAsOwner state;
+
+	plinth_sync_query_as_owner(m, &state);
+	SPI_freeplan(
+		plinth_sync_query_prepare(m->absent_sql, m->nkeys, TEXTARRAYOID, InvalidOid, false));
+	plinth_sync_query_as_before(&state);
+}
+
 /*
  * The mapping's columns as they are now.  Key columns are fields as well only
  * where they were asked for by name: _id holds them.
@@ -379,6 +391,8 @@ load_columns(PlinthSyncMapping *m, const char *filter, const char *id_cast, cons
 		plinth_mongo_id_spec(m->nkeys, id_names, m->key_types, key_typmods, id_cast, id_prefix);
 	MemoryContextSwitchTo(old);
 	build_sql(m, columns.data, filter);
+	if (filter != NULL)
+		check_filter(m);
 }
 
 /* Loading what cannot be run must not fail: the reason is kept instead. */
@@ -410,7 +424,13 @@ compile(PlinthSyncMapping *m, const char *filter, const char *id_cast, const cha
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			ReThrowError(error);
-		problem(m, error->message, error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
+		if (m->absent_sql == NULL)
+			problem(m, error->message,
+					error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
+		else if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			problem(m, psprintf("its filter cannot be used: %s", error->message),
+					"Undo what was renamed or dropped, or make the mapping again by "
+					"plinth.sync_drop() and plinth.sync_table(). It goes on by itself then.");
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

@@ -12,10 +12,12 @@
 #include "miscadmin.h"
 #include "worker/worker.h"
 
-#include "sync/sync_int.h"
+#include "sync/report_int.h"
 
 #define LOG_EVERY_MS 60000
 #define FIRST_BACKOFF_MS 100
+/* For so long more than the longest backoff it is remembered that the server closed the connection. */
+#define CUT_MS 10000
 
 void
 plinth_sync_report_log(PlinthLane *lane, const char *what, const char *message)
@@ -68,24 +70,33 @@ plinth_sync_report_failure(PlinthLane *lane, PlinthLaneMapping *mapping, const c
 }
 
 void
-plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping)
+plinth_sync_report_success(PlinthLaneMapping *mapping, PlinthSyncSource source)
 {
 	mapping->failures = 0;
 	mapping->retry_at = 0;
-	mapping->cuts = 0;
+	mapping->cuts[source].n = 0;
 	mapping->cut_passed = true;
 	/* Larger again, and as large as set in the end. */
-	if (mapping->batch_max * 2 < plinth_setting_sync_batch_rows)
-		mapping->batch_max *= 2;
+	if (mapping->cuts[source].max * 2 < plinth_setting_sync_batch_rows)
+		mapping->cuts[source].max *= 2;
 	else
-		mapping->batch_max = 0;
+		mapping->cuts[source].max = 0;
+}
+
+bool
+plinth_sync_report_was_cut(PlinthLaneMapping *mapping)
+{
+	return mapping->cut_at != 0 &&
+		   !TimestampDifferenceExceeds(mapping->cut_at, GetCurrentTimestamp(),
+									   plinth_setting_sync_retry_max + CUT_MS);
 }
 
 int
-plinth_sync_report_batch_rows(PlinthLaneMapping *mapping)
+plinth_sync_report_batch_rows(PlinthLaneMapping *mapping, PlinthSyncSource source)
 {
-	return mapping->batch_max > 0 ? Min(mapping->batch_max, plinth_setting_sync_batch_rows)
-								  : plinth_setting_sync_batch_rows;
+	int max = mapping->cuts[source].max;
+
+	return max > 0 ? Min(max, plinth_setting_sync_batch_rows) : plinth_setting_sync_batch_rows;
 }
 
 void
@@ -106,23 +117,25 @@ plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error)
 }
 
 bool
-plinth_sync_report_cut(PlinthLane *lane, PlinthLaneMapping *mapping, int nkeys,
-					   const PlinthMongoError *error)
+plinth_sync_report_cut(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncSource source,
+					   int nkeys, const PlinthMongoError *error)
 {
-	bool alone = mapping->batch_max == 1 && mapping->cuts > 0;
+	int *max = &mapping->cuts[source].max;
+	bool alone = nkeys == 1;
 	TimestampTz now = GetCurrentTimestamp();
 
 	/* What was taken before the trouble began proves nothing. */
-	if (TimestampDifferenceExceeds(mapping->cut_at, now, 2 * plinth_setting_sync_retry_max))
+	if (!plinth_sync_report_was_cut(mapping))
 		mapping->cut_passed = false;
 	mapping->cut_at = now;
-	mapping->cuts++;
-	if (mapping->cuts == 1 && mapping->batch_max == 0)
+	if (++mapping->cuts[source].n == 1 && *max == 0)
 	{
 		plinth_sync_report_outage(lane, error);
 		return false;
 	}
-	mapping->batch_max = Max(1, Min(nkeys, plinth_sync_report_batch_rows(mapping)) / 2);
+	/* Each source by itself: what one has taken says nothing of the others' keys. */
+	if (!alone || *max == 0)
+		*max = Max(1, Min(nkeys, plinth_sync_report_batch_rows(mapping, source)) / 2);
 	plinth_sync_report_failure(lane, mapping, plinth_mongo_status_name(error->status),
 							   error->message);
 	/* Should the server be away, the next ping tells. */
@@ -181,7 +194,8 @@ plinth_sync_report_stats(PlinthLane *lane)
 
 		strlcpy(stat->state, state_of(lane, mapping), sizeof(stat->state));
 		if (mapping->def->problem != NULL && mapping->def->blocked == NULL)
-			strlcpy(stat->last_error, mapping->def->problem, sizeof(stat->last_error));
+			snprintf(stat->last_error, sizeof(stat->last_error), "%s\n%s", mapping->def->problem,
+					 mapping->def->problem_hint);
 		stat->next_try_at = Max(lane->retry_at, mapping->retry_at);
 		stat->keys_in_memory = mapping->dirty.nowed;
 		stat->oldest_at = 0;
@@ -195,16 +209,23 @@ plinth_sync_report_stats(PlinthLane *lane)
 	plinth_worker_report(lane->retry_at != 0 ? "unreachable" : "running", lane->server);
 }
 
+/* Somebody wants it so, or must act first: who waits is told instead. */
+static bool
+stands_still(PlinthLaneMapping *mapping)
+{
+	return mapping->def->paused || mapping->def->blocked != NULL || mapping->def->problem != NULL;
+}
+
 /* Is anything owed that is not in memory, so that delivery is not at the streams' end? */
 static bool
 owes_elsewhere(PlinthLaneMapping *mapping)
 {
 	ListCell *lc;
 
-	if (mapping->def->paused)
-		return false; /* somebody wants it so */
-	if (mapping->def->blocked != NULL || mapping->def->problem != NULL || mapping->stored_owed ||
-		!mapping->def->prepared || mapping->sweep_lsn != InvalidXLogRecPtr)
+	if (stands_still(mapping))
+		return false;
+	if (mapping->stored_owed || mapping->shape_stale || !mapping->def->prepared ||
+		mapping->sweep_lsn != InvalidXLogRecPtr)
 		return true;
 	foreach (lc, mapping->tasks)
 	{
@@ -233,7 +254,7 @@ plinth_sync_report_publish(PlinthLane *lane)
 			durable = Min(durable, all);
 		if (mapping->sweep_lsn != InvalidXLogRecPtr)
 			durable = Min(durable, mapping->sweep_lsn);
-		if (owed != InvalidXLogRecPtr && !mapping->def->paused)
+		if (owed != InvalidXLogRecPtr && !stands_still(mapping))
 			delivered = Min(delivered, owed);
 		elsewhere |= owes_elsewhere(mapping);
 	}
@@ -242,5 +263,12 @@ plinth_sync_report_publish(PlinthLane *lane)
 		pg_atomic_write_u64(&lane->shared->delivered, delivered);
 	if (pg_atomic_read_u64(&lane->shared->generation) != lane->generation)
 		pg_atomic_write_u64(&lane->shared->generation, lane->generation);
+	if (!elsewhere && pg_atomic_read_u64(&lane->shared->looked) != lane->looking)
+	{
+		/* Who waits for it reads the states next. */
+		plinth_sync_report_stats(lane);
+		pg_write_barrier();
+		pg_atomic_write_u64(&lane->shared->looked, lane->looking);
+	}
 	ConditionVariableBroadcast(&lane->db->moved);
 }

@@ -58,6 +58,8 @@ shared_fill(void *ptr)
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].generation, 0);
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].durable, 0);
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].delivered, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].look_asked, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].looked, 0);
 		}
 	}
 }

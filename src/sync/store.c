@@ -92,26 +92,32 @@ plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n)
 	plinth_sync_store_keys(mapping, literals, n, 0);
 }
 
+#define TAKE(which)                                                                                \
+	"UPDATE plinth.sync_dirty AS d"                                                                \
+	"   SET suspect = d.suspect OR d.sent_at IS NOT NULL, sent_at = clock_timestamp()"             \
+	"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"                                            \
+	"         WHERE p.mapping_id = $1 AND p.due_at <= clock_timestamp()" which                     \
+	"         ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS picked"                        \
+	" WHERE d.ctid = picked.ctid"                                                                  \
+	" RETURNING d.key, d.zombie_stage, d.suspect, d.attempts, d.ctid",                             \
+		2, {INT8OID, INT4OID}, NULL
+
 void
-plinth_sync_store_take(PlinthLaneMapping *mapping, int max, PlinthSyncTaken *taken)
+plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max,
+					   PlinthSyncTaken *taken)
 {
-	static PlinthPlan plan = {
-		"UPDATE plinth.sync_dirty AS d"
-		"   SET suspect = d.suspect OR d.sent_at IS NOT NULL, sent_at = clock_timestamp()"
-		"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"
-		"         WHERE p.mapping_id = $1 AND p.due_at <= clock_timestamp()"
-		"         ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS picked"
-		" WHERE d.ctid = picked.ctid"
-		" RETURNING d.key, d.zombie_stage, d.suspect, d.attempts, d.ctid",
-		2,
-		{INT8OID, INT4OID},
-		NULL};
+	static PlinthPlan plans[] = {
+		[PLINTH_SYNC_TAKE_ANY] = {TAKE("")},
+		[PLINTH_SYNC_TAKE_UNTRIED] = {TAKE(" AND p.attempts = 0")},
+		/* Which have a time; there may be very many that have none. */
+		[PLINTH_SYNC_TAKE_TRIED] = {TAKE(" AND p.attempts > 0 AND p.due_at > '-infinity'")},
+	};
 	Datum values[2] = {Int64GetDatum(mapping->id), Int32GetDatum(max)};
 	MemoryContext caller = CurrentMemoryContext;
 	int n;
 
 	SPI_connect();
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_UPDATE_RETURNING);
+	plinth_base_spi_execute(&plans[which], values, NULL, false, SPI_OK_UPDATE_RETURNING);
 	taken->nkeys = n = (int) SPI_processed;
 	taken->keys = MemoryContextAllocZero(caller, sizeof(PlinthSyncKey) * Max(n, 1));
 	taken->rows = MemoryContextAllocZero(caller, sizeof(PlinthSyncTakenRow) * Max(n, 1));

@@ -21,7 +21,7 @@
 #include "utils/memutils.h"
 #include "worker/worker.h"
 
-#include "sync/sync_int.h"
+#include "sync/report_int.h"
 
 #define LOT_MS 200
 #define LOT_BATCHES 16
@@ -79,7 +79,15 @@ take_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	StoredLot *lot = arg;
 	MemoryContext old = MemoryContextSwitchTo(lot->context);
 
-	plinth_sync_store_take(mapping, lot->max, &lot->taken);
+	if (!plinth_sync_report_was_cut(mapping))
+		plinth_sync_store_take(mapping, PLINTH_SYNC_TAKE_ANY, lot->max, &lot->taken);
+	else
+	{
+		/* Over which the connection was closed once is with no others again, or it would be sought anew. */
+		plinth_sync_store_take(mapping, PLINTH_SYNC_TAKE_TRIED, 1, &lot->taken);
+		if (lot->taken.nkeys == 0)
+			plinth_sync_store_take(mapping, PLINTH_SYNC_TAKE_UNTRIED, lot->max, &lot->taken);
+	}
 	lot->states = palloc0(sizeof(KeyState) * Max(lot->taken.nkeys, 1));
 	lot->errors = palloc0(sizeof(PlinthMongoError *) * Max(lot->taken.nkeys, 1));
 	MemoryContextSwitchTo(old);
@@ -122,6 +130,7 @@ pick_batch(PlinthLane *lane, PlinthLaneMapping *mapping, StoredLot *lot)
 	stored->places = palloc(sizeof(int) * max);
 	stored->keys = palloc0(sizeof(PlinthSyncKey) * max);
 	stored->batch = plinth_sync_batch_create(context);
+	stored->batch->source = PLINTH_SYNC_FROM_TABLE;
 	for (; lot->first < lot->taken.nkeys && stored->nkeys < max; lot->first++)
 	{
 		if (lot->states[lot->first] != KEY_WAITS)
@@ -352,8 +361,8 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 		return false;
 	lot.context = AllocSetContextCreate(lane->context, "plinth stored lot", ALLOCSET_DEFAULT_SIZES);
 	lot.max = Min(Max(mapping->stored_lot, plinth_setting_sync_batch_rows), largest_lot());
-	if (mapping->batch_max > 0)
-		lot.max = plinth_sync_report_batch_rows(mapping);
+	if (mapping->cuts[PLINTH_SYNC_FROM_TABLE].max > 0)
+		lot.max = plinth_sync_report_batch_rows(mapping, PLINTH_SYNC_FROM_TABLE);
 	old = MemoryContextSwitchTo(lot.context);
 	plinth_sync_apply_drop(mapping);
 	plinth_sync_task_drop(mapping);

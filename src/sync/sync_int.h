@@ -40,6 +40,9 @@ typedef struct PlinthSyncLane
 	pg_atomic_uint64 generation; /* sync generation whose mappings it has loaded */
 	pg_atomic_uint64 durable;    /* below it nothing needs to be decoded again; 0: unknown */
 	pg_atomic_uint64 delivered;  /* everything committed before it is in MongoDB */
+	pg_atomic_uint64 look_asked; /* raised by those who wait; neither ever goes back */
+	pg_atomic_uint64
+		looked; /* definitions were looked at when so much was asked, and nothing is owed */
 } PlinthSyncLane;
 
 typedef struct PlinthSyncDatabase
@@ -244,8 +247,18 @@ typedef struct PlinthSyncOp
 	char *literal; /* page: the row's key as an array literal */
 } PlinthSyncOp;
 
+/* Where the keys of a batch come from: memory, sync_dirty, a page of a snapshot. */
+typedef enum PlinthSyncSource
+{
+	PLINTH_SYNC_FROM_MEMORY,
+	PLINTH_SYNC_FROM_TABLE,
+	PLINTH_SYNC_FROM_PAGE,
+	PLINTH_SYNC_SOURCES
+} PlinthSyncSource;
+
 typedef struct PlinthSyncBatch
 {
+	PlinthSyncSource source;
 	MemoryContext context; /* documents live here */
 	PlinthSyncOp *ops;
 	int nops;
@@ -382,8 +395,11 @@ typedef struct PlinthLaneMapping
 	bool fence_due;       /* something was acknowledged since */
 	TimestampTz retry_at; /* this mapping alone waits until then */
 	int failures;
-	int cuts;      /* how often in a row the server closed the connection over its documents */
-	int batch_max; /* then: so many keys at once; 0: as many as set */
+	struct
+	{
+		int n;   /* how often in a row the server closed the connection over its documents */
+		int max; /* then: so many keys at once; 0: as many as set */
+	} cuts[PLINTH_SYNC_SOURCES];
 	TimestampTz cut_at;
 	bool cut_passed; /* others of its documents were taken since that began */
 	bool shape_stale;
@@ -418,6 +434,8 @@ typedef struct PlinthLane
 	TimestampTz last_stats;
 	TimestampTz look_at; /* when a mapping's definition is to be looked at next */
 	int look_next;       /* which */
+	uint64 looking;      /* look_asked when those that may have changed were looked at */
+	bool catalog_moved;  /* something was invalidated since */
 	TimestampTz last_log;
 	char last_logged[PLINTH_SYNC_MESSAGE_LEN];
 	long acked;            /* since the last checkpoint */
@@ -457,25 +475,6 @@ extern void plinth_sync_room_make(PlinthLane *lane);
 /* Most of what fills the memory waits for the next fence. */
 extern bool plinth_sync_room_needs_fence(PlinthLane *lane);
 
-/* report.c: states, backoff, log. */
-extern void plinth_sync_report_failure(PlinthLane *lane, PlinthLaneMapping *mapping,
-									   const char *kind, const char *message);
-extern void plinth_sync_report_success(PlinthLane *lane, PlinthLaneMapping *mapping);
-extern void plinth_sync_report_log(PlinthLane *lane, const char *what, const char *message);
-extern void plinth_sync_report_stats(PlinthLane *lane);
-extern void plinth_sync_report_publish(PlinthLane *lane);
-/* How many keys a batch may have. */
-extern int plinth_sync_report_batch_rows(PlinthLaneMapping *mapping);
-/*
- * The server closed the connection over a batch of nkeys: should it do so again
- * and again, though it answers otherwise, the batch is halved until it is one
- * key (then true), and other mappings go on.
- */
-extern bool plinth_sync_report_cut(PlinthLane *lane, PlinthLaneMapping *mapping, int nkeys,
-								   const PlinthMongoError *error);
-/* The server failed: everything on this lane waits. */
-extern void plinth_sync_report_outage(PlinthLane *lane, const PlinthMongoError *error);
-
 /* A row of sync_dirty that is taken. */
 typedef struct PlinthSyncTakenRow
 {
@@ -492,13 +491,21 @@ typedef struct PlinthSyncTaken
 	int nkeys;
 } PlinthSyncTaken;
 
+typedef enum PlinthSyncTake
+{
+	PLINTH_SYNC_TAKE_ANY,
+	PLINTH_SYNC_TAKE_UNTRIED,
+	PLINTH_SYNC_TAKE_TRIED, /* of those that failed before */
+} PlinthSyncTake;
+
 /* store.c, state.c: the tables; each inside a transaction of the caller's. */
 extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
 								   int zombie_stage);
 /* Keys taken from memory, with what is known of their zombies. */
 extern void plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n);
 /* Takes at most max keys that are due, into the caller's memory. */
-extern void plinth_sync_store_take(PlinthLaneMapping *mapping, int max, PlinthSyncTaken *taken);
+extern void plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max,
+								   PlinthSyncTaken *taken);
 /* Acknowledged: away with them, or later once more. */
 extern void plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals,
 								   PlinthSyncTakenRow **rows, int n);

@@ -33,7 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "sync/sync_int.h"
+#include "sync/report_int.h"
 
 static char *
 keep(PlinthLaneMapping *mapping, const char *text)
@@ -189,7 +189,7 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		return;
 	}
 	plinth_sync_read_page(mapping->def, task->relation, page->after,
-						  plinth_sync_report_batch_rows(mapping), batch);
+						  plinth_sync_report_batch_rows(mapping, PLINTH_SYNC_FROM_PAGE), batch);
 	if (batch->last_key != NULL)
 	{
 		page->last = task->sent_key = keep(mapping, batch->last_key);
@@ -211,6 +211,7 @@ take_page(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, ch
 	page->task = task;
 	page->after = after;
 	page->batch = plinth_sync_batch_create(context);
+	page->batch->source = PLINTH_SYNC_FROM_PAGE;
 	ok = plinth_sync_lane_run(lane, mapping, read_page, page);
 	MemoryContextSwitchTo(old);
 	if (ok)
@@ -330,6 +331,7 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 	PlinthSyncTask *task = page->task;
 	PlinthSyncBatch *batch = page->batch;
 	Ahead ahead = {lane, mapping, page};
+	bool limited = mapping->cuts[PLINTH_SYNC_FROM_PAGE].max > 0;
 	bool unknown;
 	bool clean;
 
@@ -358,7 +360,9 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 	task->finished = batch->exhausted;
 	mapping->fence_due = true;
 	/* Where the connection may be closed at the next page, this one must stand. */
-	return clean && (mapping->batch_max == 0 || plinth_sync_checkpoint(lane));
+	if (limited && !plinth_sync_checkpoint(lane))
+		return false;
+	return clean;
 }
 
 static bool

@@ -41,8 +41,9 @@ typedef struct PlinthVerify
 	char *shape; /* of the table when it began */
 	PlinthMongoClient *client;
 	shm_mq_handle *queue;
-	MemoryContext run;  /* lives as long as the run */
-	MemoryContext page; /* reset with each page */
+	TimestampTz stuck_at; /* since when its lane delivers nothing; 0: it does */
+	MemoryContext run;    /* lives as long as the run */
+	MemoryContext page;   /* reset with each page */
 } PlinthVerify;
 
 /* verify_worker.c */

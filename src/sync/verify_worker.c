@@ -26,10 +26,12 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "decode/decode.h"
 #include "sync/verify_int.h"
 #include "worker/worker.h"
 
 #define POLL_MS 100
+#define STUCK_MS 10000
 
 /*
  * As the engine's processes: keys have one text form, policies hide no row
@@ -129,6 +131,40 @@ is_settled(PlinthVerify *verify)
 		   strcmp(verify->mapping->stored_shape, verify->mapping->shape) == 0;
 }
 
+/* Why the mapping's lane delivers nothing just now, or NULL. */
+static const char *
+why_stuck(PlinthVerify *verify)
+{
+	PlinthSyncDatabase *db = plinth_sync_database(MyDatabaseId, true);
+	int lane = plinth_sync_lane_of(db, verify->mapping->server, verify->mapping->owner, false);
+	PlinthDecodeStatus status;
+	PlinthSyncStat stat;
+
+	plinth_decode_status(MyDatabaseId, &status);
+	if (lane < 0 || db->lanes[lane].pid == 0 || status.pid == 0)
+		return "no worker delivers it, see plinth.stat_workers";
+	if (!plinth_sync_stat_get(verify->id, &stat) ||
+		(strcmp(stat.state, "unreachable") != 0 && strcmp(stat.state, "retrying") != 0))
+		return NULL;
+	return psprintf("it is %s (%s)", stat.state, stat.last_error);
+}
+
+/* Waits a moment; an ERROR when the lane has delivered nothing for too long. */
+static void
+wait_for_lane(PlinthVerify *verify)
+{
+	const char *reason = why_stuck(verify);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (reason == NULL)
+		verify->stuck_at = 0;
+	else if (verify->stuck_at == 0)
+		verify->stuck_at = now;
+	else if (TimestampDifferenceExceeds(verify->stuck_at, now, STUCK_MS))
+		refuse(verify->mapping, reason, "Mend that, and call sync_verify() again.");
+	(void) plinth_worker_wait(POLL_MS);
+}
+
 static void
 wait_until_settled(PlinthVerify *verify)
 {
@@ -143,7 +179,7 @@ wait_until_settled(PlinthVerify *verify)
 		if (!settled)
 		{
 			plinth_worker_report("waiting", "for snapshot and sweep");
-			(void) plinth_worker_wait(POLL_MS);
+			wait_for_lane(verify);
 		}
 		MemoryContextReset(verify->page);
 	}
@@ -194,7 +230,7 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 		/* Idle, they would look only once in a while. */
 		plinth_worker_wake(MyDatabaseId, "decoder", -1);
 		plinth_worker_wake(MyDatabaseId, "lane", -1);
-		(void) plinth_worker_wait(POLL_MS);
+		wait_for_lane(verify);
 	}
 }
 

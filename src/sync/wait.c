@@ -14,59 +14,126 @@
 
 #include "sync/sync_int.h"
 
+/* After so long what stands still is not only starting. */
+#define STOPPED_MS 2000
+
 PGDLLEXPORT Datum plinth_sync_wait(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_sync_wait);
 
-/* Every lane in use has loaded generation and is past lsn. */
+/* What is waited for. */
+typedef struct Wait
+{
+	PlinthSyncDatabase *db;
+	XLogRecPtr lsn;
+	uint64 generation;
+	uint64 asked[PLINTH_SYNC_MAX_LANES]; /* each lane's look_asked when it was asked */
+} Wait;
+
+/* Every lane in use has loaded the generation, has looked at definitions since, and is past lsn. */
 static bool
-is_delivered(PlinthSyncDatabase *db, XLogRecPtr lsn, uint64 generation)
+is_delivered(const Wait *wait)
 {
 	PlinthDecodeStatus status;
 	bool delivered = true;
 
 	plinth_decode_status(MyDatabaseId, &status);
-	if (status.pid == 0 || status.generation < generation)
+	if (status.pid == 0 || status.generation < wait->generation)
 		return false;
 	LWLockAcquire(plinth_sync_lock(), LW_SHARED);
 	for (int i = 0; i < PLINTH_SYNC_MAX_LANES && delivered; i++)
 	{
-		PlinthSyncLane *lane = &db->lanes[i];
+		PlinthSyncLane *lane = &wait->db->lanes[i];
 
 		if (NameStr(lane->server)[0] == '\0')
 			continue;
-		delivered = pg_atomic_read_u64(&lane->generation) >= generation &&
-					pg_atomic_read_u64(&lane->delivered) >= lsn;
+		delivered = pg_atomic_read_u64(&lane->generation) >= wait->generation &&
+					pg_atomic_read_u64(&lane->looked) >= wait->asked[i] &&
+					pg_atomic_read_u64(&lane->delivered) >= wait->lsn;
 	}
 	LWLockRelease(plinth_sync_lock());
 	return delivered;
 }
 
+/* Can nothing be delivered until somebody acts? */
+static bool
+is_stopped(void)
+{
+	PlinthDecodeStatus status;
+
+	plinth_decode_status(MyDatabaseId, &status);
+	return status.slot_generation == 0;
+}
+
+/*
+ * Tells, by a WARNING, what the caller waits for in vain: a blocked mapping that
+ * the caller may see.  Asked as the caller.
+ */
+static bool
+tell_blocked(void)
+{
+	static PlinthPlan plan = {
+		.sql = "SELECT s.name, s.reason, s.hint FROM plinth.stat_sync AS s"
+			   " WHERE s.state OPERATOR(pg_catalog.=) 'blocked' ORDER BY 1 LIMIT 1",
+	};
+	bool found;
+
+	SPI_connect();
+	plinth_base_spi_execute(&plan, NULL, NULL, false, SPI_OK_SELECT);
+	found = SPI_processed > 0;
+	if (found)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[0];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		char *reason = SPI_getvalue(tuple, desc, 2);
+		char *hint = SPI_getvalue(tuple, desc, 3);
+
+		ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						  errmsg("sync mapping \"%s\" is not delivered, it is blocked: %s",
+								 SPI_getvalue(tuple, desc, 1),
+								 reason != NULL ? reason : "no reason is known"),
+						  hint == NULL ? 0 : errhint("%s", hint)));
+	}
+	SPI_finish();
+	return found;
+}
+
 bool
 plinth_sync_wait_lsn(XLogRecPtr lsn, int timeout_ms)
 {
-	PlinthSyncDatabase *db = plinth_sync_database(MyDatabaseId, true);
-	uint64 generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	Wait wait = {plinth_sync_database(MyDatabaseId, true),
+				 lsn,
+				 plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC),
+				 {0}};
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end = TimestampTzPlusMilliseconds(start, timeout_ms);
 	bool delivered;
 
-	ConditionVariablePrepareToSleep(&db->moved);
-	while (!(delivered = is_delivered(db, lsn, generation)))
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+		wait.asked[i] = pg_atomic_add_fetch_u64(&wait.db->lanes[i].look_asked, 1);
+	plinth_worker_wake(MyDatabaseId, "lane", -1);
+	ConditionVariablePrepareToSleep(&wait.db->moved);
+	while (!(delivered = is_delivered(&wait)))
 	{
 		long left = 1000;
 
 		if (timeout_ms >= 0)
 			left = Min(left, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end));
-		if (left <= 0)
+		if (left <= 0 ||
+			(is_stopped() && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), STOPPED_MS) &&
+			 tell_blocked()))
 			break;
 		/* In slices: a lane that starts anew broadcasts nothing. */
-		ConditionVariableTimedSleep(&db->moved, Min(left, 100), PG_WAIT_EXTENSION);
+		ConditionVariableTimedSleep(&wait.db->moved, Min(left, 100), PG_WAIT_EXTENSION);
 		CHECK_FOR_INTERRUPTS();
 	}
 	ConditionVariableCancelSleep();
-	return delivered;
+	return delivered && !tell_blocked();
 }
 
-/* sync_wait(timeout interval): true when all that committed before the call is in MongoDB. */
+/*
+ * sync_wait(timeout interval): true when all that committed before the call is
+ * in MongoDB; false, with a WARNING, when a mapping is blocked.
+ */
 Datum
 plinth_sync_wait(PG_FUNCTION_ARGS)
 {

@@ -98,5 +98,65 @@ $proxy->pass;
 sql("SELECT plinth.sync_retry(id) FROM plinth.sync_dead_letters");
 equal('first', 'tried again without the fault, they arrive');
 
+# ---- a filter that never ends ----
+$node->append_conf('postgresql.conf', 'plinth.sync_read_timeout = 1000');
+$node->reload;
+sql(q{CREATE FUNCTION endless(id int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+	$$ BEGIN WHILE id = 13 LOOP NULL; END LOOP; RETURN true; END $$;
+	CREATE TABLE slow (id int PRIMARY KEY, body text); INSERT INTO slow SELECT i, 'n' FROM generate_series(1, 12) i;
+	SELECT plinth.sync_table('slow', 'cut', filter => 'endless(id)')});
+equal('slow', 'a filter that ends');
+sql("INSERT INTO slow VALUES (13, 'endless')");
+ok( PlinthTest::wait_until(
+		sub { sql("SELECT last_error FROM plinth.stat_sync WHERE name = 'slow'") =~ /57014: .*sync_read_timeout/ }),
+	'one that does not is told');
+sql("UPDATE good SET body = 'beside it'");
+equal('good', 'the other table goes on');
+like(sql("SELECT state FROM plinth.stat_sync WHERE name = 'slow'"), qr/^retrying$/, 'it is tried again');
+sql(q{CREATE OR REPLACE FUNCTION endless(id int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN true; END $$});
+equal('slow', 'and goes on with a filter that ends');
+
+# ---- a mapping that is blocked holds nobody ----
+$mongo->eval("client['forum']['held'].insert_one({'_id': 'theirs'})", statements => 1);
+sql(q{CREATE TABLE held (id int PRIMARY KEY, body text); SELECT plinth.sync_table('held', 'cut');
+	CREATE ROLE somebody; GRANT USAGE ON SCHEMA plinth TO somebody});
+stat_is('held', qr/^blocked \| the collection holds documents/, 'a mapping is blocked');
+my ($rc, $out, $err) = $node->psql('postgres', "UPDATE good SET body = 'not held'; SELECT plinth.sync_wait()");
+is($out, 'f', 'sync_wait without a timeout returns');
+like($err, qr/WARNING: .*sync mapping "held" is not delivered, it is blocked: the collection holds.*\n.*HINT: .*on_existing/, 'and tells for which mapping and why');
+PlinthTest::equal_ok($node, 'postgres', "SELECT json_build_object('_id', id, 'body', body) FROM good", $mongo, 'forum', 'good', 'all else is there', 0);
+($rc, $out, $err) = $node->psql('postgres', 'SELECT plinth.sync_drop(\'held\')');
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'without it, true');
+
+# ---- what changed a moment ago ----
+for my $n (1 .. 3)
+{
+	sql("ALTER TABLE good ADD COLUMN new$n int DEFAULT $n");
+	is(sql("SELECT plinth.sync_wait('180s')"), 't', "a column more: sync_wait returns");
+	is(PlinthTest::value($mongo, "client['forum']['good'].count_documents({'new$n': $n})"), 3000, 'and its values are there');
+}
+
+# ---- a filter whose column is renamed ----
+sql(q{CREATE TABLE filtered (id int PRIMARY KEY, body text); INSERT INTO filtered VALUES (1, 'a'), (2, 'b');
+	SELECT plinth.sync_table('filtered', 'cut', filter => 'body <> ''b''')});
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'a mapping with a filter');
+sql('ALTER TABLE filtered RENAME body TO words');
+stat_is('filtered', qr/^blocked \| its filter cannot be used: .*body.* \| .*renamed/, 'its column was renamed: blocked, with reason and hint');
+($rc, $out, $err) = $node->psql('postgres', "SELECT plinth.sync_wait('180s')");
+like($err, qr/WARNING: .*"filtered" is not delivered, it is blocked: its filter/, 'sync_wait tells');
+sql("INSERT INTO filtered VALUES (3, 'c'); ALTER TABLE filtered RENAME words TO body");
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'renamed back it goes on');
+is(PlinthTest::value($mongo, "client['forum']['filtered'].count_documents({})"), 2, 'with what came meanwhile');
+
+# ---- sync_verify where nothing is delivered ----
+$proxy->refuse;
+sql("UPDATE good SET body = 'away'");
+stat_is('good', qr/^unreachable/, 'MongoDB is away');
+PlinthTest::psql_fails_like($node, 'postgres', "SELECT * FROM plinth.sync_verify('good')",
+	qr/cannot verify sync mapping "good": it is unreachable|could not read collection "good"/, 'sync_verify ends');
+$proxy->pass;
+is(sql("SELECT plinth.sync_wait('180s')"), 't', 'MongoDB is back');
+is(PlinthTest::value($mongo, "client['forum']['good'].count_documents({'body': 'away'})"), 3000, 'and has what came meanwhile');
+
 $node->stop('fast');
 done_testing();
