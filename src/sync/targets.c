@@ -18,6 +18,8 @@
 #include "worker/worker.h"
 
 #define BLOCK_AGAIN_MS 1000
+#define FREE_TRIES 100
+#define FREE_MS 20
 
 static bool block_pending = false;
 static TimestampTz block_tried_at = 0;
@@ -59,11 +61,41 @@ add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targe
 }
 
 /*
+ * Returns the tuples for which there is no lane.  Where there are enough of
+ * them, those of mappings that were dropped a moment ago become free.
+ */
+static List *
+add_targets(PlinthSyncDatabase *db, SPITupleTable *table, List **targets)
+{
+	List *laneless = NIL;
+	ListCell *lc;
+	bool isnull;
+
+	for (uint64 i = 0; i < table->numvals; i++)
+	{
+		if (!add_target(db, table->vals[i], table->tupdesc, targets))
+			laneless = lappend(laneless, table->vals[i]);
+	}
+	if (laneless == NIL || DatumGetInt64(SPI_getbinval(linitial(laneless), table->tupdesc, 6,
+													   &isnull)) > PLINTH_SYNC_MAX_LANES)
+		return laneless;
+	for (int i = 0; laneless != NIL && i < FREE_TRIES && plinth_worker_wait(FREE_MS); i++)
+	{
+		foreach (lc, laneless)
+		{
+			if (add_target(db, lfirst(lc), table->tupdesc, targets))
+				laneless = foreach_delete_current (laneless, lc);
+		}
+	}
+	return laneless;
+}
+
+/*
  * Blocks those for which there is no lane.  Rows that somebody holds are left
  * for later: decoding must not wait for a client.
  */
 static void
-block_laneless(Datum *mappings, int n)
+block_laneless(List *laneless)
 {
 	static PlinthPlan block = {
 		"UPDATE plinth.sync_states AS s SET blocked = $2, blocked_hint = $3, blocked_at = now()"
@@ -78,11 +110,18 @@ block_laneless(Datum *mappings, int n)
 							  1,
 							  {INT8ARRAYOID},
 							  NULL};
+	Datum *mappings = palloc(sizeof(Datum) * Max(list_length(laneless), 1));
 	Datum values[3];
+	ListCell *lc;
+	bool isnull;
+	int n = 0;
 
 	block_pending = false;
-	if (n == 0)
+	if (laneless == NIL)
 		return;
+	foreach (lc, laneless)
+		mappings[n++] = Int64GetDatum(
+			DatumGetInt64(SPI_getbinval(lfirst(lc), SPI_tuptable->tupdesc, 1, &isnull)));
 	values[0] = PointerGetDatum(construct_array(mappings, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	values[1] = CStringGetTextDatum(
 		psprintf("more than %d pairs of server and owner are synced from this database",
@@ -106,34 +145,24 @@ plinth_sync_targets_load(PlinthSyncDatabase *db, MemoryContext context, bool *la
 		"                  FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
 		"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation"
 		"                   AND a.attname = k.name AND NOT a.attisdropped"
-		"                 ORDER BY k.place)::int2[])"
+		"                 ORDER BY k.place)::int2[]),"
+		"       (SELECT count(*) FROM (SELECT DISTINCT server_name, owner FROM plinth.sync_mappings) AS p)"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" ORDER BY m.id",
 		0,
 		{0},
 		NULL};
-	SPITupleTable *table;
 	List *targets = NIL;
+	List *laneless;
 	ListCell *lc;
-	Datum *laneless;
-	int nlaneless = 0;
 	MemoryContext old;
 
 	SPI_connect();
 	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
-	table = SPI_tuptable;
-	laneless = palloc(sizeof(Datum) * Max(table->numvals, 1));
 	old = MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < table->numvals; i++)
-	{
-		bool isnull;
-
-		if (!add_target(db, table->vals[i], table->tupdesc, &targets))
-			laneless[nlaneless++] = Int64GetDatum(
-				DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull)));
-	}
+	laneless = add_targets(db, SPI_tuptable, &targets);
 	MemoryContextSwitchTo(old);
-	block_laneless(laneless, nlaneless);
+	block_laneless(laneless);
 	SPI_finish();
 	foreach (lc, targets)
 		lane_used[((PlinthCollectTarget *) lfirst(lc))->lane] = true;
