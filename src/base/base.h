@@ -261,6 +261,21 @@ extern void plinth_base_plain_settings(void);
  */
 /* InvalidOid where the extension, its schema or plinth_owner does not exist. */
 extern Oid plinth_base_extension_oid(void);
+
+/*
+ * The same by the catalog, but InvalidOid where this transaction has made or
+ * updated the extension.  What shared memory has of an extension (or of one of
+ * its relations) that is older than one which is committed, nobody asks for any
+ * more; whoever has not heard of the latest must not forget what that one has.
+ */
+extern Oid plinth_base_extension_committed(void);
+
+static inline bool
+plinth_base_oid_is_older(Oid oid, Oid committed)
+{
+	return OidIsValid(committed) && (int32) (oid - committed) < 0;
+}
+
 extern Oid plinth_base_schema_oid(void);
 extern Oid plinth_base_owner_oid(void);
 

@@ -101,17 +101,21 @@ int
 plinth_limits_count_incarnation(Oid database, Oid incarnation)
 {
 	int slot = plinth_limits_count_slot(database, PLINTH_LIMITS_ADHOC);
-	Oid known;
+	bool older;
 
-	if (slot < 0 || counts->slots[slot].incarnation == incarnation)
+	/* What this transaction has made may never have been. */
+	if (slot < 0 || counts->slots[slot].incarnation == incarnation ||
+		!OidIsValid(plinth_base_extension_committed()))
 		return slot;
 
 	/* One that has none yet is new: others may have begun to count already. */
 	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
-	known = counts->slots[slot].incarnation;
-	counts->slots[slot].incarnation = incarnation;
+	older = OidIsValid(counts->slots[slot].incarnation) &&
+			plinth_base_oid_is_older(counts->slots[slot].incarnation, incarnation);
+	if (older || !OidIsValid(counts->slots[slot].incarnation))
+		counts->slots[slot].incarnation = incarnation;
 	LWLockRelease(&locks[0].lock);
-	if (!OidIsValid(known) || known == incarnation)
+	if (!older)
 		return slot;
 	plinth_limits_table_purge(database, PLINTH_LIMITS_ALL);
 	return plinth_limits_count_incarnation(database, incarnation);

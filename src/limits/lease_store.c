@@ -193,9 +193,9 @@ find_group(const Part *part, const uint8 *hash, uint32 bucket)
 	return index;
 }
 
-/* Removes what is over of all leases of the partition, and what an extension left that was dropped. */
+/* Removes what is over of all leases of the partition, and what extensions left that are older than this. */
 static void
-remove_useless(const Part *part, int64 now, Oid extension)
+remove_useless(const Part *part, int64 now, Oid committed)
 {
 	for (uint32 i = 0; i < shared->places; i++)
 	{
@@ -205,8 +205,8 @@ remove_useless(const Part *part, int64 now, Oid extension)
 		if (lease->group == NONE)
 			continue;
 		group = &part->groups[lease->group];
-		if (lease->expires_at <= now ||
-			(group->database == MyDatabaseId && group->extension != extension))
+		if (lease->expires_at <= now || (group->database == MyDatabaseId &&
+										 plinth_base_oid_is_older(group->extension, committed)))
 			remove_lease(part, i);
 	}
 }
@@ -301,9 +301,10 @@ add_lease(const Part *part, uint32 group, int partition, int64 expires_at, bool 
 	part->groups[group].count++;
 }
 
-PlinthLeaseResult
-plinth_limits_lease_take(const PlinthLeaseName *name, int64 max_count, int64 expires_at, bool bound,
-						 pg_uuid_t *id)
+/* committed: removes what is useless where there is no room; NULL: does not. */
+static PlinthLeaseResult
+take(const PlinthLeaseName *name, int64 max_count, int64 expires_at, bool bound,
+	 const Oid *committed, pg_uuid_t *id)
 {
 	Oid extension = plinth_base_extension_oid();
 	uint8 hash[HASH_BYTES];
@@ -331,9 +332,9 @@ plinth_limits_lease_take(const PlinthLeaseName *name, int64 max_count, int64 exp
 		result = PLINTH_LEASE_NONE_LEFT;
 	else
 	{
-		if (part.heads->free_lease == NONE)
+		if (part.heads->free_lease == NONE && committed != NULL)
 		{
-			remove_useless(&part, plinth_limits_now(), extension);
+			remove_useless(&part, plinth_limits_now(), *committed);
 			group = find_group(&part, hash, bucket);
 		}
 		if (part.heads->free_lease == NONE)
@@ -345,6 +346,22 @@ plinth_limits_lease_take(const PlinthLeaseName *name, int64 max_count, int64 exp
 			add_lease(&part, group, partition, expires_at, bound, id);
 	}
 	LWLockRelease(part.lock);
+	return result;
+}
+
+PlinthLeaseResult
+plinth_limits_lease_take(const PlinthLeaseName *name, int64 max_count, int64 expires_at, bool bound,
+						 pg_uuid_t *id)
+{
+	PlinthLeaseResult result = take(name, max_count, expires_at, bound, NULL, id);
+
+	/* The catalog cannot be read under the lock, and is not worth it where there is room. */
+	if (result == PLINTH_LEASE_NO_MEMORY)
+	{
+		Oid committed = plinth_base_extension_committed();
+
+		result = take(name, max_count, expires_at, bound, &committed, id);
+	}
 	return result;
 }
 

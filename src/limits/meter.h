@@ -157,11 +157,25 @@ typedef struct PlinthMeterPending
 extern int plinth_limits_meter_pending(int64 meter, const PlinthMeterKey *key,
 									   PlinthMeterPending *list, int max, uint64 *version);
 
+#define PLINTH_METER_BATCH 1000
+#define PLINTH_METER_BATCH_TEXT (256 * 1024)
+
+/* Where amounts are in flight, by one transaction: until its end. */
+typedef struct PlinthMeterFlights
+{
+	TransactionId xid;
+	int n;
+	struct
+	{
+		int partition;
+		uint32 slot;
+		int64 amount;
+	} flights[PLINTH_METER_BATCH];
+} PlinthMeterFlights;
+
 /* One amount taken to be written. */
 typedef struct PlinthMeterTaken
 {
-	int partition;
-	uint32 slot;
 	int64 meter;
 	PlinthMeterPeriod period;
 	TimestampTz start;
@@ -172,25 +186,22 @@ typedef struct PlinthMeterTaken
 	int dimlen;
 } PlinthMeterTaken;
 
-#define PLINTH_METER_BATCH 1000
-#define PLINTH_METER_BATCH_TEXT (256 * 1024)
-
+/* What is written at once. */
 typedef struct PlinthMeterBatch
 {
-	TransactionId xid;
-	int n;
-	bool more; /* there was no room for all */
+	PlinthMeterFlights *flights; /* as many */
+	bool more;                   /* there was no room for all */
 	uint32 text_used;
 	PlinthMeterTaken taken[PLINTH_METER_BATCH];
 	char text[PLINTH_METER_BATCH_TEXT];
 } PlinthMeterBatch;
 
-/* Takes what is pending in this database, and not in flight, up to a batch. */
-extern void plinth_limits_meter_take(PlinthMeterBatch *batch, TransactionId xid);
+/* Takes what is pending in this database, and not in flight, up to a batch; flights is empty. */
+extern void plinth_limits_meter_take(PlinthMeterBatch *batch, PlinthMeterFlights *flights);
 
 /* What was taken is in the table, or is not.  Raise no error. */
-extern void plinth_limits_meter_taken_written(PlinthMeterBatch *batch);
-extern void plinth_limits_meter_taken_back(PlinthMeterBatch *batch);
+extern void plinth_limits_meter_taken_written(PlinthMeterFlights *flights);
+extern void plinth_limits_meter_taken_back(PlinthMeterFlights *flights);
 
 /* Asks for a flush before its time, for want of room; and tells, once, that somebody has asked. */
 extern void plinth_limits_meter_press(void);

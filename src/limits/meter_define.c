@@ -10,12 +10,13 @@
  * transaction must not decide what is kept.
  *
  * A transaction that has itself changed any of these keeps nothing until its
- * end; and what it counts goes to the table, in the transaction, whatever the
- * meter says: nobody else may know the meter yet, or ever.
+ * end; and what it counts by a meter that it has made, or whose own row it has
+ * changed, goes to the table, in the transaction, whatever the meter says:
+ * nobody else may know the meter, or its periods, yet or ever.
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -47,7 +48,7 @@ static bool writing = false;
 static PlinthPlan define_plan = {
 	.sql = "SELECT m.id, m.scale, m.status_code, m.durable, m.on_error = 'allow', m.enabled, "
 		   "m.time_zone, m.periods, ARRAY(SELECT DISTINCT q.period FROM plinth.meter_quotas q "
-		   "WHERE q.meter_id = m.id) FROM plinth.meters m WHERE m.name = $1",
+		   "WHERE q.meter_id = m.id), m.xmin FROM plinth.meters m WHERE m.name = $1",
 	.nargs = 1,
 	.argtypes = {TEXTOID},
 };
@@ -144,6 +145,8 @@ read_meter(PlinthMeter *meter)
 		meter->has_quota[p] = meter->has_quota[p] && meter->has[p];
 		meter->any_quota |= meter->has_quota[p];
 	}
+	meter->changed = TransactionIdIsCurrentTransactionId(
+		DatumGetTransactionId(SPI_getbinval(tuple, desc, 10, &isnull)));
 }
 
 static void
@@ -169,7 +172,6 @@ load_meter(const char *name, uint64 epoch, PlinthMeter *meter)
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("meter \"%s\" does not exist", name),
 				 errhint("SELECT plinth.meter_create('%s'); makes one.", name)));
 	meter->epoch = epoch;
-	meter->changed = plinth_limits_meter_changed();
 	meter->counters = meter->changed ? -1 : plinth_limits_meter_counters(meter->id);
 }
 

@@ -10,8 +10,8 @@
  * commit is recorded PostgreSQL lets nothing come before the callbacks.  A
  * crash loses the memory as a whole: what was committed is in the table, and
  * what was not is lost, at most what was counted in plinth.meter_flush_interval
- * and the time that a flush takes.  Amounts are in a batch, and its callback
- * pending, before the first is taken.
+ * and the time that a flush takes.  Where amounts are in flight is kept to the
+ * end of the transaction; its callback is pending before the first is taken.
  *
  * One flush at a time in each database, by a lock that lasts to the end of the
  * transaction.  The service does not wait for it, nor long for anybody's row:
@@ -79,8 +79,8 @@ write_batch(const PlinthMeterBatch *batch)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	PlinthMeterRows rows;
 
-	plinth_limits_meter_rows_init(&rows, batch->n);
-	for (int i = 0; i < batch->n; i++)
+	plinth_limits_meter_rows_init(&rows, batch->flights->n);
+	for (int i = 0; i < batch->flights->n; i++)
 	{
 		const PlinthMeterTaken *taken = &batch->taken[i];
 		const char *text = batch->text + taken->text;
@@ -100,24 +100,26 @@ write_batch(const PlinthMeterBatch *batch)
 int64
 plinth_limits_meter_flush(bool wait)
 {
+	PlinthMeterBatch *batch;
 	int64 amounts = 0;
-	bool more = true;
 
 	if (!lock_flush(wait))
 		return -1;
-	while (more)
+	batch = palloc(sizeof(PlinthMeterBatch));
+	do
 	{
-		PlinthMeterBatch *batch =
-			MemoryContextAllocZero(TopTransactionContext, sizeof(PlinthMeterBatch));
+		PlinthMeterFlights *flights =
+			MemoryContextAllocZero(TopTransactionContext, sizeof(PlinthMeterFlights));
 
-		plinth_base_xact_add(&flush_action, batch);
-		plinth_limits_meter_take(batch, GetCurrentTransactionId());
-		more = batch->more;
-		amounts += batch->n;
-		if (batch->n > 0)
+		flights->xid = GetCurrentTransactionId();
+		plinth_base_xact_add(&flush_action, flights);
+		plinth_limits_meter_take(batch, flights);
+		amounts += flights->n;
+		if (flights->n > 0)
 			write_batch(batch);
 		CHECK_FOR_INTERRUPTS();
-	}
+	} while (batch->more);
+	pfree(batch);
 	return amounts;
 }
 

@@ -24,24 +24,35 @@ counters_lock(void)
 	return &plinth_limits_meter_locks[METER_PARTITIONS].lock;
 }
 
-int
-plinth_limits_meter_counters(int64 meter)
+/* The place of a meter, or -1 and one that it can have, if there is; the lock is held. */
+static int
+find_place(int64 meter, Oid extension, Oid committed, int *unused)
 {
-	Oid extension = plinth_base_extension_oid();
-	int found = -1;
-	int unused = -1;
-
-	LWLockAcquire(counters_lock(), LW_EXCLUSIVE);
-	for (int i = 0; i < METER_COUNTERS && found < 0; i++)
+	*unused = -1;
+	for (int i = 0; i < METER_COUNTERS; i++)
 	{
 		const MeterCounters *c = &plinth_limits_meter_shared->counters[i];
 
 		if (c->database == MyDatabaseId && c->extension == extension && c->meter == meter)
-			found = i;
-		else if (unused < 0 && (!OidIsValid(c->database) ||
-								(c->database == MyDatabaseId && c->extension != extension)))
-			unused = i;
+			return i;
+		if (*unused < 0 &&
+			(!OidIsValid(c->database) ||
+			 (c->database == MyDatabaseId && plinth_base_oid_is_older(c->extension, committed))))
+			*unused = i;
 	}
+	return -1;
+}
+
+int
+plinth_limits_meter_counters(int64 meter)
+{
+	Oid extension = plinth_base_extension_oid();
+	Oid committed = plinth_base_extension_committed();
+	int found;
+	int unused;
+
+	LWLockAcquire(counters_lock(), LW_EXCLUSIVE);
+	found = find_place(meter, extension, committed, &unused);
 	if (found < 0 && unused >= 0)
 	{
 		MeterCounters *c = &plinth_limits_meter_shared->counters[unused];
@@ -118,13 +129,20 @@ plinth_limits_meter_stat(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 	Datum values[5];
 	bool nulls[5] = {false};
-	int place = plinth_limits_meter_counters(state.meter);
-	MeterCounters *c = place < 0 ? NULL : &plinth_limits_meter_shared->counters[place];
+	Oid committed = plinth_base_extension_committed();
+	MeterCounters *c;
+	int place;
+	int unused;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("function returning record called in context that cannot accept "
 							   "type record")));
+	/* A meter that nobody has used yet has no place. */
+	LWLockAcquire(counters_lock(), LW_SHARED);
+	place = find_place(state.meter, state.extension, committed, &unused);
+	LWLockRelease(counters_lock());
+	c = place < 0 ? NULL : &plinth_limits_meter_shared->counters[place];
 	for (int p = 0; p < METER_PARTITIONS; p++)
 	{
 		MeterPart part = plinth_limits_meter_part(p);
@@ -133,7 +151,7 @@ plinth_limits_meter_stat(PG_FUNCTION_ARGS)
 		(void) plinth_limits_meter_walk(&part, add_slot, &state);
 		LWLockRelease(part.lock);
 	}
-	nulls[0] = nulls[1] = nulls[2] = c == NULL;
+	nulls[0] = nulls[1] = nulls[2] = c == NULL && unused < 0;
 	values[0] = Int64GetDatum(c != NULL ? pg_atomic_read_u64(&c->adds) : 0);
 	values[1] = Int64GetDatum(c != NULL ? pg_atomic_read_u64(&c->denied) : 0);
 	values[2] = Int64GetDatum(c != NULL ? pg_atomic_read_u64(&c->full) : 0);

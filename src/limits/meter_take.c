@@ -36,6 +36,7 @@ typedef struct TakeState
 {
 	PlinthMeterBatch *batch;
 	Oid extension;
+	Oid committed; /* what is of an older one is forgotten */
 	int partition;
 } TakeState;
 
@@ -44,27 +45,25 @@ take_slot(const MeterPart *part, const MeterEntry *entry, uint32 index, void *ar
 {
 	TakeState *state = arg;
 	PlinthMeterBatch *batch = state->batch;
+	PlinthMeterFlights *flights = batch->flights;
 	MeterSlot *slot = &part->cells[index].slot;
-	PlinthMeterTaken *taken = &batch->taken[batch->n];
+	PlinthMeterTaken *taken = &batch->taken[flights->n];
 	int len = entry->keylen + entry->dimlen;
 
 	if (entry->database != MyDatabaseId)
 		return true;
-	/* Of an extension that was dropped since: nobody asks for it any more. */
-	if (entry->extension != state->extension)
-	{
+	if (plinth_base_oid_is_older(entry->extension, state->committed))
 		slot->pending = slot->in_flight = 0;
+	if (entry->extension != state->extension || slot->pending == 0 || slot->in_flight != 0)
 		return true;
-	}
-	if (slot->pending == 0 || slot->in_flight != 0)
-		return true;
-	if (batch->n == PLINTH_METER_BATCH || batch->text_used + len > PLINTH_METER_BATCH_TEXT)
+	if (flights->n == PLINTH_METER_BATCH || batch->text_used + len > PLINTH_METER_BATCH_TEXT)
 	{
 		batch->more = true;
 		return false;
 	}
-	taken->partition = state->partition;
-	taken->slot = index;
+	flights->flights[flights->n].partition = state->partition;
+	flights->flights[flights->n].slot = index;
+	flights->flights[flights->n].amount = slot->pending;
 	taken->meter = entry->meter;
 	taken->period = slot->period;
 	taken->start = slot->start;
@@ -75,33 +74,33 @@ take_slot(const MeterPart *part, const MeterEntry *entry, uint32 index, void *ar
 	taken->dimlen = entry->dimlen;
 	plinth_limits_meter_text(part, entry, batch->text + batch->text_used);
 	batch->text_used += len;
-	batch->n++;
+	flights->n++;
 	slot->in_flight = slot->pending;
 	slot->pending = 0;
-	slot->xid = batch->xid;
+	slot->xid = flights->xid;
 	return true;
 }
 
 void
-plinth_limits_meter_take(PlinthMeterBatch *batch, TransactionId xid)
+plinth_limits_meter_take(PlinthMeterBatch *batch, PlinthMeterFlights *flights)
 {
 	TakeState state;
 
-	batch->xid = xid;
-	batch->n = 0;
+	batch->flights = flights;
 	batch->text_used = 0;
 	batch->more = false;
 	state.batch = batch;
 	state.extension = plinth_base_extension_oid();
+	state.committed = plinth_base_extension_committed();
 	for (int p = 0; p < METER_PARTITIONS && !batch->more; p++)
 	{
 		MeterPart part = plinth_limits_meter_part(p);
-		int before = batch->n;
+		int before = flights->n;
 
 		state.partition = p;
 		LWLockAcquire(part.lock, LW_EXCLUSIVE);
 		(void) plinth_limits_meter_walk(&part, take_slot, &state);
-		if (batch->n != before)
+		if (flights->n != before)
 			part.head->version++;
 		LWLockRelease(part.lock);
 	}
@@ -109,40 +108,40 @@ plinth_limits_meter_take(PlinthMeterBatch *batch, TransactionId xid)
 
 /* Ends the flight of all of a batch; only of those that are still as they were taken. */
 static void
-land(PlinthMeterBatch *batch, bool written)
+land(PlinthMeterFlights *flights, bool written)
 {
-	for (int i = 0; i < batch->n; i++)
+	for (int i = 0; i < flights->n; i++)
 	{
-		const PlinthMeterTaken *taken = &batch->taken[i];
-		MeterPart part = plinth_limits_meter_part(taken->partition);
-		MeterSlot *slot = &part.cells[taken->slot].slot;
+		int64 amount = flights->flights[i].amount;
+		MeterPart part = plinth_limits_meter_part(flights->flights[i].partition);
+		MeterSlot *slot = &part.cells[flights->flights[i].slot].slot;
 
 		LWLockAcquire(part.lock, LW_EXCLUSIVE);
-		if (slot->in_flight == taken->amount && slot->xid == batch->xid)
+		if (slot->in_flight == amount && slot->xid == flights->xid)
 		{
 			part.head->version++;
 			slot->in_flight = 0;
 			slot->xid = InvalidTransactionId;
 			if (!written)
-				slot->pending += taken->amount;
-			else if (pg_add_s64_overflow(slot->base, taken->amount, &slot->base))
+				slot->pending += amount;
+			else if (pg_add_s64_overflow(slot->base, amount, &slot->base))
 				slot->epoch = 0;
 		}
 		LWLockRelease(part.lock);
 	}
-	batch->n = 0;
+	flights->n = 0;
 }
 
 void
-plinth_limits_meter_taken_written(PlinthMeterBatch *batch)
+plinth_limits_meter_taken_written(PlinthMeterFlights *flights)
 {
-	land(batch, true);
+	land(flights, true);
 }
 
 void
-plinth_limits_meter_taken_back(PlinthMeterBatch *batch)
+plinth_limits_meter_taken_back(PlinthMeterFlights *flights)
 {
-	land(batch, false);
+	land(flights, false);
 }
 
 void

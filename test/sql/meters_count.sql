@@ -90,7 +90,7 @@ SELECT dimension, period, amount FROM plinth.meter_export WHERE meter = 'paid' O
 BEGIN READ ONLY;
 SELECT plinth.meter_add('paid', 1, 'ann');
 ROLLBACK;
--- So is one that this transaction has made or changed.
+-- So is one that this transaction has made; what it counts by others is counted.
 BEGIN;
 SELECT plinth.meter_create('new');
 SELECT plinth.meter_add('new', 5, 'ann'), plinth.meter_add('tokens', 1, 'dora');
@@ -175,11 +175,21 @@ SELECT plinth.meter_drop('nope');
 -- Keys of any length and content are kept apart.
 SELECT count(plinth.meter_add('calls', n, repeat('k', n), repeat('d', 1 + n % 200))) FROM generate_series(1, 1024) n;
 SELECT count(*) FROM generate_series(1, 1024) n WHERE plinth.meter_read('calls', repeat('k', n)) <> n OR plinth.meter_read('calls', repeat('k', n), dimension => repeat('d', 1 + n % 200)) <> n;
+-- What a flush must remember to the end of its transaction is little.
+BEGIN;
 SELECT plinth.meter_flush() >= 0 AS flushed;
+SELECT total_bytes < 1000000 AS little FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext';
+COMMIT;
 SELECT count(*) FROM plinth.meter_export WHERE meter = 'calls' AND key ~ '^k+$' AND amount = length(key) AND (dimension IS NULL OR dimension = repeat('d', 1 + length(key) % 200));
 
 -- Statistics.
 SELECT name, enabled, durable, adds, denied, full_memory, pending FROM plinth.stat_meters WHERE name IN ('cost', 'paid') ORDER BY name;
+-- Asking for meters that are not there takes no place from those that are.
+SELECT count(s.adds) FROM generate_series(1000001, 1000300) AS id, plinth._meter_stat(id, 0) AS s;
+SELECT plinth.meter_create('placed');
+SELECT adds, denied, full_memory FROM plinth.stat_meters WHERE name = 'placed';
+SELECT plinth.meter_add('placed', 1, 'a');
+SELECT adds, denied, full_memory FROM plinth.stat_meters WHERE name = 'placed';
 
 -- Rights.
 CREATE ROLE meter_stranger IN ROLE authenticated;
