@@ -409,7 +409,25 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION plinth._email_check(text), plinth._username_check(text), plinth._users_refuse(text, text),
+CREATE OR REPLACE FUNCTION plinth.user_delete_me() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_user_call';
+COMMENT ON FUNCTION plinth.user_delete_me() IS
+'Deletes the user whose request this is, as user_delete does.
+The session must have been signed in to within the last 10 minutes, by the user and no impersonator. Their sessions end with the commit. Returns true. Errors: PT401 without a request context, PT403 otherwise.';
+
+CREATE OR REPLACE FUNCTION plinth._user_delete_me() RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM plinth.sessions s WHERE s.id = plinth.current_session_id() AND s.impersonator_id IS NULL
+        AND s.authenticated_at > clock_timestamp() - interval '10 minutes';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT403', MESSAGE = 'sign in again first';
+    END IF;
+    RETURN plinth._users_delete(plinth._users_lock(plinth.current_user_id()), 'by the user');
+END
+$$;
+
+REVOKE ALL ON FUNCTION plinth._user_delete_me(), plinth.user_delete_me(), plinth._email_check(text), plinth._username_check(text), plinth._users_refuse(text, text),
     plinth._users_lock(uuid), plinth._users_end_sessions(uuid, text), plinth._users_audit(text, uuid, jsonb),
     plinth._user_create(text, text, text, text, text, text, boolean, jsonb, jsonb),
     plinth._user_update(uuid, text, text, text, text, text, text, boolean, jsonb, jsonb, text[]), plinth._user_verify(uuid),
@@ -436,4 +454,4 @@ GRANT EXECUTE ON FUNCTION plinth.user_create(text, text, text, text, text, text,
     plinth.user_lock(uuid, text), plinth.user_unlock(uuid, text), plinth.user_ban(uuid, timestamptz, text),
     plinth.user_unban(uuid, text), plinth.user_delete(uuid, text), plinth.user_restore(uuid), plinth.user_get(uuid),
     plinth.users_search(text, text, text, text, integer, uuid) TO authenticated, plinth_admin;
-GRANT EXECUTE ON FUNCTION plinth.me(), plinth.user_update_me(text, text, text, jsonb, text[]) TO authenticated, plinth_admin;
+GRANT EXECUTE ON FUNCTION plinth.me(), plinth.user_delete_me(), plinth.user_update_me(text, text, text, jsonb, text[]) TO authenticated, plinth_admin;

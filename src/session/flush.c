@@ -1,7 +1,7 @@
 /*
  * flush.c
  *		The service of a database's sessions: writes when they were last in use,
- *		and deletes those that ended long ago.
+ *		and deletes those that ended long ago; the use of API keys as well.
  *
  * Shared memory knows of each use at once; the table learns it every
  * plinth.session_flush_interval, or sooner when memory has no room for sessions
@@ -13,6 +13,7 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "identity/identity.h"
 #include "miscadmin.h"
 #include "session/store.h"
 #include "utils/array.h"
@@ -227,6 +228,17 @@ purge_batch(bool *goes_on)
 	return more;
 }
 
+/* When API keys were last used; false when the worker must end. */
+static bool
+flush_api_keys(void)
+{
+	if (!plinth_worker_transaction_begin())
+		return false;
+	(void) plinth_identity_api_key_flush();
+	plinth_worker_transaction_end();
+	return true;
+}
+
 /* False when the worker must end.  What fails is told, and tried again. */
 static bool
 work(bool flush, bool purge)
@@ -242,6 +254,8 @@ work(bool flush, bool purge)
 
 		while (flush && flush_batch(&number, &on) && on)
 			CHECK_FOR_INTERRUPTS();
+		if (flush && on)
+			on = flush_api_keys();
 		while (purge && on && purge_batch(&on))
 			CHECK_FOR_INTERRUPTS();
 		goes_on = on;
@@ -293,12 +307,13 @@ session_main(int instance)
 	}
 }
 
-/* While there is a session in this database. */
+/* While there is a session, or an API key, in this database. */
 static int
 session_wanted(void)
 {
 	static PlinthPlan plan = {
-		.sql = "SELECT FROM plinth.sessions LIMIT 1",
+		.sql = "SELECT WHERE EXISTS (SELECT FROM plinth.sessions) "
+			   "OR EXISTS (SELECT FROM plinth.api_keys)",
 		.nargs = 0,
 	};
 	bool wanted;

@@ -160,6 +160,23 @@ SELECT plinth._user_update(:'ann_ann', NULL, NULL, NULL, NULL, 'admin', NULL, NU
 ROLLBACK TO s;
 UPDATE plinth.users SET role = 'admin';
 ROLLBACK;
+-- Deleting oneself, soon after signing in.
+RESET SESSION AUTHORIZATION;
+SELECT session_id FROM plinth.session_verify(:'token') \gset
+UPDATE plinth.sessions SET authenticated_at = now() - interval '1 hour' WHERE id = :'session_id';
+SET SESSION AUTHORIZATION users_login;
+BEGIN;
+SELECT plinth.context_begin(:'token') = :'ann_ann' AS ann;
+SELECT plinth.user_delete_me();
+ROLLBACK;
+RESET SESSION AUTHORIZATION;
+UPDATE plinth.sessions SET authenticated_at = now() WHERE id = :'session_id';
+SET SESSION AUTHORIZATION users_login;
+BEGIN;
+SELECT plinth.context_begin(:'token') = :'ann_ann' AS ann;
+SELECT plinth.user_delete_me();
+COMMIT;
+SELECT plinth.context_begin(:'token');
 SELECT plinth.me();
 SET ROLE authenticated;
 SELECT plinth.me();
