@@ -29,16 +29,17 @@ sub missing { return !-x $binary; }
 sub start
 {
 	my ($node, %settings) = @_;
-	my $self = bless { port => PostgreSQL::Test::Cluster::get_free_port(), out => '', err => '' }, 'RestTest';
+	my $self = bless { port => PostgreSQL::Test::Cluster::get_free_port() }, 'RestTest';
 	my $config = $node->basedir . "/postgrest_$self->{port}.conf";
+	my $log = $node->basedir . "/postgrest_$self->{port}.log";
 	%settings = (
 		'db-uri' => "postgres://authenticator@/postgres?host=@{[$node->host]}&port=@{[$node->port]}",
 		'db-schemas' => 'api', 'db-anon-role' => 'anon', 'db-pool' => 4,
 		'server-host' => '127.0.0.1', 'server-port' => $self->{port}, %settings);
 	append_to_file($config, join '', map { "$_ = \"$settings{$_}\"\n" } sort keys %settings);
-	$self->{run} = IPC::Run::start([ $binary, $config ], '<', \undef, '>', \$self->{out}, '2>', \$self->{err});
+	$self->{run} = IPC::Run::start([ $binary, $config ], '<', \undef, '>', $log, '2>&1');
 	$self->{http} = HTTP::Tiny->new(timeout => 60, max_redirect => 0);
-	PlinthTest::wait_until(sub { $self->request('GET', '')->{status} == 200 }) or die "PostgREST did not start: $self->{err}";
+	PlinthTest::wait_until(sub { $self->request('GET', '')->{status} == 200 }) or die "PostgREST did not start: " . slurp_file($log);
 	return $self;
 }
 
