@@ -56,7 +56,7 @@ PG_CFLAGS    = -Wall -Wextra $(WERROR) -Wshadow -Wmissing-prototypes \
 # 15 leaves PGDLLEXPORT empty, which hides even the functions that it marks.
 PG_CPPFLAGS  = -Isrc '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
                $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(LIBS_PC)))
-SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs $(LIBS_PC)) -lpthread -lresolv
+SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs $(LIBS_PC)) -lcrypt -lpthread -lresolv
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 # Bitcode for inlining into JIT-compiled queries would serve no function here.

@@ -22,7 +22,7 @@ CREATE OR REPLACE FUNCTION plinth.secret_verify(secret text, hash text) RETURNS 
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_crypto_secret_verify';
 COMMENT ON FUNCTION plinth.secret_verify(text, text) IS
 'Tells whether a secret fits a hash that secret_hash made.
-hash: a PHC string of Argon2id or Argon2i; false for anything else. Errors: 22023 for costs above m=1048576,t=100,p=64, and, unless the caller is a member of plinth_admin, above four times the memory, or memory times passes, of plinth.argon2_memory and plinth.argon2_ops.
+hash: a PHC string of Argon2id or Argon2i, or one of bcrypt ($2a$, $2b$, $2y$); false for anything else. Errors: 22023 for costs above m=1048576,t=100,p=64 or bcrypt''s 16, and, unless the caller is a member of plinth_admin, above four times the memory, or memory times passes, of plinth.argon2_memory and plinth.argon2_ops, or bcrypt''s 12.
 Limit the attempts: a PIN has few values.';
 
 REVOKE ALL ON FUNCTION plinth.random_bytes(int), plinth._blake2b(bytea), plinth.secret_hash(text),

@@ -49,6 +49,14 @@ extern int plinth_setting_argon2_ops;    /* passes */
 extern int plinth_setting_password_max_concurrent;
 extern int plinth_setting_password_min_length;
 extern bool plinth_setting_require_verified_email;
+extern int plinth_setting_recent_sign_in;          /* s */
+extern int plinth_setting_email_verify_lifetime;   /* s */
+extern int plinth_setting_password_reset_lifetime; /* s */
+extern int plinth_setting_magic_link_lifetime;     /* s */
+extern int plinth_setting_email_code_lifetime;     /* s, at most an hour: see redeem.c */
+extern int plinth_setting_email_change_lifetime;   /* s */
+extern int plinth_setting_outbox_max_attempts;
+extern int plinth_setting_outbox_retention;       /* s */
 extern int plinth_setting_session_lifetime;       /* s */
 extern int plinth_setting_session_idle_timeout;   /* s */
 extern int plinth_setting_session_memory;         /* KiB */

@@ -34,6 +34,14 @@ int plinth_setting_argon2_ops;
 int plinth_setting_password_max_concurrent;
 int plinth_setting_password_min_length;
 bool plinth_setting_require_verified_email;
+int plinth_setting_recent_sign_in;
+int plinth_setting_email_verify_lifetime;
+int plinth_setting_password_reset_lifetime;
+int plinth_setting_magic_link_lifetime;
+int plinth_setting_email_code_lifetime;
+int plinth_setting_email_change_lifetime;
+int plinth_setting_outbox_max_attempts;
+int plinth_setting_outbox_retention;
 int plinth_setting_session_lifetime;
 int plinth_setting_session_idle_timeout;
 int plinth_setting_session_memory;
@@ -110,6 +118,22 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_password_max_concurrent, 4, 1, 1024, PGC_POSTMASTER, 0},
 	{"plinth.password_min_length", "Fewest characters of a new password.",
 	 &plinth_setting_password_min_length, 8, 1, 1024, PGC_SIGHUP, 0},
+	{"plinth.recent_sign_in", "Time for which a sign-in is recent.", &plinth_setting_recent_sign_in,
+	 900, 1, 86400, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.email_verify_lifetime", "Time for which a token that verifies an address is good.",
+	 &plinth_setting_email_verify_lifetime, 86400, 60, 30 * 86400, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.password_reset_lifetime", "Time for which a token that resets a password is good.",
+	 &plinth_setting_password_reset_lifetime, 3600, 60, 7 * 86400, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.magic_link_lifetime", "Time for which a token that signs in is good.",
+	 &plinth_setting_magic_link_lifetime, 900, 60, 86400, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.email_code_lifetime", "Time for which a code that signs in is good.",
+	 &plinth_setting_email_code_lifetime, 600, 60, 3600, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.email_change_lifetime", "Time for which tokens that change an address are good.",
+	 &plinth_setting_email_change_lifetime, 86400, 60, 30 * 86400, PGC_SUSET, GUC_UNIT_S},
+	{"plinth.outbox_max_attempts", "How often a message is handed out before it is given up.",
+	 &plinth_setting_outbox_max_attempts, 10, 1, 1000, PGC_SUSET, 0},
+	{"plinth.outbox_retention", "Time for which messages stay in the outbox, sent or not.",
+	 &plinth_setting_outbox_retention, 7 * 86400, 60, INT_MAX, PGC_SUSET, GUC_UNIT_S},
 	{"plinth.session_lifetime", "Time after which a session ends, used or not.",
 	 &plinth_setting_session_lifetime, 30 * 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"plinth.session_idle_timeout", "Time without use after which a session ends.",

@@ -7,6 +7,7 @@
 #include <sodium.h>
 
 #include "base/base.h"
+#include "common/cryptohash.h"
 #include "crypto/crypto.h"
 #include "crypto/internal.h"
 
@@ -42,6 +43,23 @@ plinth_crypto_mac(const uint8 key[PLINTH_HASH_BYTES], const void *src, size_t le
 				  uint8 out[PLINTH_HASH_BYTES])
 {
 	crypto_generichash(out, PLINTH_HASH_BYTES, src, len, key, PLINTH_HASH_BYTES);
+}
+
+void
+plinth_crypto_sha1(const void *src, size_t len, uint8 out[PLINTH_SHA1_BYTES])
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA1);
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0 || pg_cryptohash_update(hash, src, len) < 0 ||
+		pg_cryptohash_final(hash, out, PLINTH_SHA1_BYTES) < 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute a SHA-1")));
+	pg_cryptohash_free(hash);
+}
+
+uint32
+plinth_crypto_random_below(uint32 below)
+{
+	return randombytes_uniform(below);
 }
 
 bool

@@ -64,6 +64,13 @@ extern void plinth_crypto_token_make(const char *prefix, char token[PLINTH_TOKEN
 extern bool plinth_crypto_token_hash(const char *prefix, const char *token, size_t len,
 									 uint8 hash[PLINTH_HASH_BYTES]);
 
+/* SHA-1, for lists that others made by it; for nothing that is to be secret. */
+#define PLINTH_SHA1_BYTES 20
+extern void plinth_crypto_sha1(const void *src, size_t len, uint8 out[PLINTH_SHA1_BYTES]);
+
+/* A number from 0 to below - 1, each as likely. */
+extern uint32 plinth_crypto_random_below(uint32 below);
+
 /* Constant-time comparison. */
 extern bool plinth_crypto_equal(const void *a, const void *b, size_t len);
 
@@ -76,7 +83,7 @@ extern void plinth_crypto_wipe(void *ptr, size_t len);
  */
 extern char *plinth_crypto_password_hash(const char *password, size_t len);
 
-/* True when the password fits the PHC string (argon2id or argon2i). */
+/* True when the password fits the hash: a PHC string (argon2id or argon2i), or one of bcrypt. */
 extern bool plinth_crypto_password_verify(const char *phc, const char *password, size_t len);
 
 /* An ERROR (22023) for a string that costs several times what a hash of this server costs. */
@@ -85,7 +92,10 @@ extern void plinth_crypto_password_check_costs(const char *phc);
 /* Spends what a verification costs, for an account that does not exist. */
 extern void plinth_crypto_password_dummy(const char *password, size_t len);
 
-/* True when the string was made with other costs than the settings' now. */
+/* Whether a hash that comes from elsewhere has the form and the costs of one that is verified. */
+extern bool plinth_crypto_password_acceptable(const char *hash);
+
+/* True when the string was made otherwise or with other costs than the settings' now. */
 extern bool plinth_crypto_password_needs_rehash(const char *phc);
 
 #endif /* PLINTH_CRYPTO_H */

@@ -28,8 +28,10 @@
 #define MAX_MEMORY_KIB (1024 * 1024)
 #define MAX_PASSES 100
 #define MAX_LANES 64
+#define MAX_BCRYPT_COST 16
+#define OWN_BCRYPT_COST 12
 
-/* What a caller's own string may cost, in multiples of this server's hashes. */
+/* What a caller's own string of Argon2 may cost, in multiples of this server's hashes. */
 #define MAX_FACTOR 4
 
 typedef struct PasswordState
@@ -147,6 +149,13 @@ plinth_crypto_password_check_costs(const char *phc)
 	unsigned lanes;
 	uint64 own_memory = plinth_setting_argon2_memory;
 	uint64 own_work = own_memory * plinth_setting_argon2_ops;
+	int bcrypt_cost = plinth_crypto_bcrypt_cost(phc);
+
+	if (bcrypt_cost > OWN_BCRYPT_COST)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("bcrypt hash with cost %d is refused", bcrypt_cost),
+						errdetail("Only plinth_admin may pass one that costs more than %d.",
+								  OWN_BCRYPT_COST)));
 
 	if (read_costs(phc, &memory, &passes, &lanes) &&
 		(memory > MAX_FACTOR * own_memory || (uint64) memory * passes > MAX_FACTOR * own_work))
@@ -156,14 +165,33 @@ plinth_crypto_password_check_costs(const char *phc)
 							  MAX_FACTOR));
 }
 
+/* Under a bound on costs that keeps one string from taking all memory, or an hour. */
+static bool
+verify_bcrypt(const char *hash, int cost, const char *password, size_t len)
+{
+	bool fits;
+
+	if (cost > MAX_BCRYPT_COST)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("bcrypt hash with cost %d is refused", cost),
+						errdetail("At most %d is accepted.", MAX_BCRYPT_COST)));
+	take_place();
+	fits = plinth_crypto_bcrypt_verify(hash, password, len);
+	give_place_back(0, (Datum) 0);
+	return fits;
+}
+
 bool
 plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
 {
 	unsigned memory;
 	unsigned passes;
 	unsigned lanes;
+	int bcrypt_cost = plinth_crypto_bcrypt_cost(phc);
 	int rc;
 
+	if (bcrypt_cost > 0)
+		return verify_bcrypt(phc, bcrypt_cost, password, len);
 	if (!read_costs(phc, &memory, &passes, &lanes))
 		return false;
 	if (memory > MAX_MEMORY_KIB || passes > MAX_PASSES || lanes > MAX_LANES)
@@ -177,6 +205,20 @@ plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
 	if (rc != 0 && errno == ENOMEM)
 		out_of_memory();
 	return rc == 0;
+}
+
+bool
+plinth_crypto_password_acceptable(const char *hash)
+{
+	unsigned memory;
+	unsigned passes;
+	unsigned lanes;
+	int bcrypt_cost = plinth_crypto_bcrypt_cost(hash);
+
+	if (bcrypt_cost > 0)
+		return bcrypt_cost >= 4 && bcrypt_cost <= MAX_BCRYPT_COST;
+	return read_costs(hash, &memory, &passes, &lanes) && memory <= MAX_MEMORY_KIB &&
+		   passes <= MAX_PASSES && lanes <= MAX_LANES;
 }
 
 /* The same way as with a hash that exists, down to how the string is read. */

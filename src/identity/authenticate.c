@@ -203,7 +203,12 @@ plinth_identity_authenticate(text *identifier, text *password)
 void
 plinth_identity_init(void)
 {
-	plinth_base_secret_function("sign_up");
-	plinth_base_secret_function("user_create");
+	static const char *const secret_functions[] = {
+		"sign_up",        "user_create",  "password_check",       "password_change", "password_set",
+		"password_reset", "email_verify", "email_change_confirm", "outbox_claim"};
+
+	for (int i = 0; i < lengthof(secret_functions); i++)
+		plinth_base_secret_function(secret_functions[i]);
+	plinth_identity_housekeeper_init();
 	plinth_identity_api_key_init();
 }

@@ -11,7 +11,6 @@
 
 #include "base/base.h"
 #include "catalog/pg_proc.h"
-#include "crypto/crypto.h"
 #include "fmgr.h"
 #include "identity/identity.h"
 #include "identity/internal.h"
@@ -110,28 +109,6 @@ plinth_identity_user_call(PG_FUNCTION_ARGS)
 	return call_body(fcinfo);
 }
 
-/* The hash of a password that is good enough to be one. */
-static Datum
-hash_password(Datum argument)
-{
-	text *password = plinth_identity_secret(argument);
-	char *volatile phc = NULL;
-
-	PG_TRY ()
-		;
-	{
-		plinth_identity_password_check(password);
-		phc = plinth_crypto_password_hash(VARDATA_ANY(password), VARSIZE_ANY_EXHDR(password));
-	}
-	PG_FINALLY ()
-		;
-	{
-		plinth_identity_secret_wipe(password, argument);
-	}
-	PG_END_TRY();
-	return CStringGetTextDatum(phc);
-}
-
 /* For administrators; the password goes no further than this. */
 Datum
 plinth_identity_user_create(PG_FUNCTION_ARGS)
@@ -141,6 +118,6 @@ plinth_identity_user_create(PG_FUNCTION_ARGS)
 	plinth_base_hide_statement();
 	plinth_identity_require_admin();
 	if (!password->isnull)
-		password->value = hash_password(password->value);
+		password->value = CStringGetTextDatum(plinth_identity_password_hash(password->value));
 	return call_body(fcinfo);
 }

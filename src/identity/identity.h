@@ -43,6 +43,10 @@ typedef struct PlinthAuth
  */
 extern PlinthAuth plinth_identity_authenticate(text *identifier, text *password);
 
+/* As above by a token or a code that was mailed, which is good for one use. */
+extern PlinthAuth plinth_identity_magic_link_take(text *token);
+extern PlinthAuth plinth_identity_email_code_take(text *email, text *code);
+
 /*
  * A try at a secret of an account that is named by a short text, which may be
  * one that does not exist: OK, LOCKED or RATE_LIMITED.  Counted at once and for

@@ -74,16 +74,6 @@ check(bool good, const char *message)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST), errmsg_internal("%s", message)));
 }
 
-void
-plinth_identity_password_check(text *password)
-{
-	int len = VARSIZE_ANY_EXHDR(password);
-
-	check(len <= PLINTH_PASSWORD_MAX, "password is too long");
-	check(pg_mbstrlen_with_len(VARDATA_ANY(password), len) >= plinth_setting_password_min_length,
-		  "password is too short");
-}
-
 static void
 take_arguments(FunctionCallInfo fcinfo, SignUp *up)
 {

@@ -194,6 +194,8 @@ plinth_session_init(void)
 	plinth_session_change_init();
 	plinth_session_flush_init();
 	plinth_base_secret_function("sign_in");
+	plinth_base_secret_function("magic_link_sign_in");
+	plinth_base_secret_function("email_code_sign_in");
 	plinth_base_secret_function("session_verify");
 	plinth_base_secret_function("context_begin");
 	plinth_base_secret_function("jwt_issue");

@@ -1,6 +1,6 @@
 /*
  * sign_in.c
- *		plinth.sign_in: from a password to a session.
+ *		From a password, a mailed token or a mailed code to a session.
  *
  * A refused attempt is a status, not an error, so that its audit entry
  * commits.  The entry names the user when the identifier is one's, and never
@@ -19,11 +19,14 @@
 #include "session/internal.h"
 #include "utils/builtins.h"
 
-#define ACTION "plinth.sign_in"
 #define MAX_IDENTIFIER 1024
 
 PGDLLEXPORT Datum plinth_session_sign_in(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_session_magic_link_sign_in(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_session_email_code_sign_in(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_session_sign_in);
+PG_FUNCTION_INFO_V1(plinth_session_magic_link_sign_in);
+PG_FUNCTION_INFO_V1(plinth_session_email_code_sign_in);
 
 static void
 check(bool good, const char *message)
@@ -53,9 +56,10 @@ authenticate(Datum identifier, Datum password)
 }
 
 static void
-record(const PlinthAuth *auth, const PlinthNewSession *session, const PlinthDevice *device)
+record(const char *action, const PlinthAuth *auth, const PlinthNewSession *session,
+	   const PlinthDevice *device)
 {
-	PlinthAuditEntry entry = {.action = ACTION, .result = "success"};
+	PlinthAuditEntry entry = {.action = action, .result = "success"};
 
 	if (auth->has_user)
 		entry.resource = plinth_identity_resource(&auth->user_id);
@@ -74,39 +78,78 @@ record(const PlinthAuth *auth, const PlinthNewSession *session, const PlinthDevi
 	(void) plinth_audit_write(&entry);
 }
 
-Datum
-plinth_session_sign_in(PG_FUNCTION_ARGS)
+/* The session of whoever was let in, the audit entry of all, and the answer. */
+static Datum
+answer(FunctionCallInfo fcinfo, const char *action, const PlinthAuth *auth,
+	   const PlinthDevice *device)
 {
-	PlinthAuth auth;
-	PlinthSessionStart start = {.aal = 1};
+	static PlinthRow row;
+	PlinthSessionStart start = {.aal = 1, .user_id = auth->user_id, .device = *device};
 	PlinthNewSession session;
-	TupleDesc desc;
 	Datum values[6] = {0};
 	bool nulls[6] = {false, true, true, true, true, true};
 
-	plinth_base_hide_statement();
-	PreventCommandIfReadOnly("plinth.sign_in()");
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	check(!PG_ARGISNULL(0), "identifier is missing");
-	check(!PG_ARGISNULL(1), "password is missing");
-	check(VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) <= MAX_IDENTIFIER, "identifier is too long");
-	plinth_session_device(fcinfo, 2, &start.device);
-
-	auth = authenticate(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
-	values[0] = CStringGetTextDatum(plinth_identity_status_name(auth.status));
-	values[5] = plinth_limits_wait(auth.retry_after, &nulls[5]);
-	if (auth.status == PLINTH_AUTH_OK)
+	values[0] = CStringGetTextDatum(plinth_identity_status_name(auth->status));
+	values[5] = plinth_limits_wait(auth->retry_after, &nulls[5]);
+	if (auth->status == PLINTH_AUTH_OK)
 	{
-		start.user_id = auth.user_id;
 		plinth_session_start(&start, &session);
 		memset(nulls, false, 5 * sizeof(bool));
-		values[1] = UUIDPGetDatum(&auth.user_id);
+		values[1] = UUIDPGetDatum(&auth->user_id);
 		values[2] = UUIDPGetDatum(&session.id);
 		values[3] = CStringGetTextDatum(session.token);
 		values[4] = TimestampTzGetDatum(session.expires_at);
 		plinth_crypto_wipe(session.token, sizeof(session.token));
 	}
-	record(&auth, &session, &start.device);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	record(action, auth, &session, device);
+	return HeapTupleGetDatum(heap_form_tuple(plinth_base_row(fcinfo, &row), values, nulls));
+}
+
+Datum
+plinth_session_sign_in(PG_FUNCTION_ARGS)
+{
+	PlinthAuth auth;
+	PlinthDevice device;
+
+	plinth_base_hide_statement();
+	PreventCommandIfReadOnly("plinth.sign_in()");
+	check(!PG_ARGISNULL(0), "identifier is missing");
+	check(!PG_ARGISNULL(1), "password is missing");
+	check(VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) <= MAX_IDENTIFIER, "identifier is too long");
+	plinth_session_device(fcinfo, 2, &device);
+
+	auth = authenticate(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
+	PG_RETURN_DATUM(answer(fcinfo, "plinth.sign_in", &auth, &device));
+}
+
+Datum
+plinth_session_magic_link_sign_in(PG_FUNCTION_ARGS)
+{
+	PlinthAuth auth;
+	PlinthDevice device;
+
+	plinth_base_hide_statement();
+	PreventCommandIfReadOnly("plinth.magic_link_sign_in()");
+	check(!PG_ARGISNULL(0), "token is missing");
+	plinth_session_device(fcinfo, 1, &device);
+
+	auth = plinth_identity_magic_link_take(PG_GETARG_TEXT_PP(0));
+	PG_RETURN_DATUM(answer(fcinfo, "plinth.magic_link_sign_in", &auth, &device));
+}
+
+Datum
+plinth_session_email_code_sign_in(PG_FUNCTION_ARGS)
+{
+	PlinthAuth auth;
+	PlinthDevice device;
+
+	plinth_base_hide_statement();
+	PreventCommandIfReadOnly("plinth.email_code_sign_in()");
+	check(!PG_ARGISNULL(0), "email is missing");
+	check(!PG_ARGISNULL(1), "code is missing");
+	check(VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) <= MAX_IDENTIFIER, "email is too long");
+	plinth_session_device(fcinfo, 2, &device);
+
+	auth = plinth_identity_email_code_take(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1));
+	PG_RETURN_DATUM(answer(fcinfo, "plinth.email_code_sign_in", &auth, &device));
 }

@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $cheap = "plinth.argon2_memory = '8MB'\nplinth.argon2_ops = 1\n";
-my $node = PlinthTest::node('main', conf => <<"CONF");
+my $node = PlinthTest::node('main', root_key => 1, conf => <<"CONF");
 $cheap
 plinth.password_max_concurrent = 1
 log_min_duration_statement = 0
@@ -35,6 +35,10 @@ my ($secret_part) = $token =~ /^pls_(.*)$/;
 append_to_file("$PostgreSQL::Test::Utils::tmp_check/hs.key", 'a Secr3t that signs, of some length');
 chmod 0600, "$PostgreSQL::Test::Utils::tmp_check/hs.key";
 $node->safe_psql('postgres', "SELECT plinth.signing_key_create('HS256', 'hs.key')");
+$node->safe_psql('postgres', "SELECT status FROM plinth.$_('a\@test.test')") foreach qw(email_verify_request password_reset_request magic_link_request email_code_request);
+$node->safe_psql('postgres', "BEGIN; SELECT plinth.context_begin('$token'); SELECT status FROM plinth.email_change_request('b\@test.test'); COMMIT");
+my %mailed = map { split /\|/ } split /\n/, $node->safe_psql('postgres', "SELECT kind, token FROM plinth.outbox_claim('mailer')");
+is(keys %mailed, 6, 'six messages');
 my ($access, $refresh) = split /\|/, $node->safe_psql('postgres', "SELECT access_token, refresh_token FROM plinth.tokens_issue('$token')");
 foreach my $sql (
 	"SELECT plinth.jwt_issue('$token')",
@@ -47,6 +51,23 @@ foreach my $sql (
 	"SELECT * FROM plinth.session_refresh('${refresh}x')",
 	"PREPARE p AS SELECT plinth.session_refresh('$refresh'); EXECUTE p",
 	"SET plinth.refresh_grace = 0; SELECT * FROM plinth.session_refresh('$refresh')",
+	"SELECT plinth.password_check('Secr3t password')",
+	"SELECT plinth.password_set(id, 'Secr3t password') FROM plinth.users",
+	"SELECT plinth.password_set('00000000-0000-7000-8000-000000000000', 'Secr3t password')",
+	"BEGIN; SELECT plinth.context_begin('$access'); SELECT plinth.password_change('Secr3t wrong', 'Secr3t password'), 1 / (random() * 0)::int; COMMIT",
+	"SELECT plinth.password_change('Secr3t wrong', 'Secr3t password')",
+	"SELECT plinth.password_reset('$mailed{password_reset}', 'Secr3t')",
+	"SELECT plinth.password_reset('$mailed{password_reset}', 'Secr3t other'), 1 / (random() * 0)::int",
+	"SELECT plinth.email_verify('$mailed{email_verify}'), 1 / (random() * 0)::int",
+	"SELECT plinth.email_verify('$mailed{email_verify}x')",
+	"SELECT plinth.email_change_confirm('$mailed{email_change_old}')",
+	"SELECT plinth.email_change_confirm('$mailed{email_change_new}'), 1 / (random() * 0)::int",
+	"SELECT plinth.magic_link_sign_in('$mailed{magic_link}', repeat('x', 1000))",
+	"SELECT status FROM plinth.magic_link_sign_in('$mailed{magic_link}')",
+	"SELECT plinth.email_code_sign_in('a\@test.test', '$mailed{email_code}', repeat('x', 1000))",
+	"SELECT plinth.email_code_sign_in('b\@test.test', '$mailed{email_code}')",
+	"SELECT count(token), 1 / (random() * 0)::int FROM plinth.outbox_claim('mailer')",
+	"SELECT plinth.outbox_fail(id, 'no route'), plinth.outbox_ack(id) FROM plinth.outbox_messages",
 	"SELECT plinth.secret_verify('Secr3t', '$hash')",
 	"SELECT plinth.secret_verify('Secr3t', '\$argon2id\$v=19\$m=9999999,t=1,p=1\$')",
 	"SELECT plinth.secret_verify('Secr3t', 'x'), 1 / 0",
@@ -71,7 +92,16 @@ like($log, qr/division by zero/, 'errors are logged');
 like($log, qr/LOG: +00000: duration: [0-9.]+ ms$/m, 'durations are logged');
 unlike($log, qr/Secr3t/, 'no secret in the log');
 unlike($log, qr/\Q$secret_part\E/, 'no token in the log');
-unlike($log, qr/plr_|eyJ/, 'no refresh token and no JWT');
+unlike($log, qr/plr_|plo_|eyJ/, 'no refresh token, no mailed one and no JWT');
+unlike($log, qr/'$mailed{email_code}'/, 'no code');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'Secr3t|pl[sro]_[A-Za-z0-9]|eyJ' AND pid <> pg_backend_pid()"), '0', 'nor has pg_stat_activity');
+# Every table and view, by who may read all of it.
+my $tables = $node->safe_psql('postgres', "SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'plinth'::regnamespace AND c.relkind IN ('r', 'p', 'v')");
+foreach my $secret ('Secr3t', $secret_part, substr($refresh, 4), map { substr($_, 4) } grep { /^plo_/ } values %mailed)
+{
+	my @found = grep { $node->safe_psql('postgres', "SELECT count(*) FROM $_ t WHERE t::text ~ '\Q$secret\E'") ne '0' } split /\n/, $tables;
+	is("@found", '', 'in no table: ' . substr($secret, 0, 6));
+}
 
 # By the extended protocol: parameters.
 foreach my $mode (qw(extended prepared))
@@ -123,7 +153,7 @@ is($node->safe_psql('postgres', "SET statement_timeout = '120s'; SELECT plinth.s
 eval { $_->quit } foreach ($holder, $waiter);
 
 # ---- the root key --------------------------------------------------------------------
-my $key = $node->basedir . '/root.key';
+my $key = $node->basedir . '/other.key';
 sub write_key
 {
 	my ($content, $mode) = @_;

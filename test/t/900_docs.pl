@@ -7,7 +7,7 @@ use warnings;
 use PlinthTest;
 use Test::More;
 
-my $node = PlinthTest::node('docs', extension => 0);
+my $node = PlinthTest::node('docs', extension => 0, root_key => 1);
 my $mongo = PlinthTest::mongo_start();
 my $root = $ENV{PLINTH_ROOT};
 my @pages = ("$root/README.md", glob "$root/docs/*.md $root/docs/recipes/*.md");
