@@ -69,6 +69,17 @@ BEGIN
     IF u.deleted_at IS NOT NULL OR u.status = 'locked' THEN
         PERFORM plinth._users_end_sessions(u.id, 'user was ' || CASE WHEN u.deleted_at IS NULL THEN 'locked' ELSE 'deleted' END);
     END IF;
+    IF v ->> 'password_hash' <> '' AND v -> 'password_hash' IS DISTINCT FROM was -> 'password_hash' THEN
+        PERFORM plinth._password_hash_check(v ->> 'password_hash');
+        IF old IS NULL THEN
+            -- A password that was changed here is newer than a row that is only read again.
+            INSERT INTO plinth.passwords (user_id, phc) VALUES (u.id, v ->> 'password_hash') ON CONFLICT DO NOTHING;
+        ELSE
+            INSERT INTO plinth.passwords (user_id, phc) VALUES (u.id, v ->> 'password_hash')
+                ON CONFLICT (user_id) DO UPDATE SET phc = excluded.phc, changed_at = now();
+            PERFORM plinth._users_end_sessions(u.id, 'password was changed');
+        END IF;
+    END IF;
 END
 $$;
 
@@ -126,7 +137,10 @@ BEGIN
     IF $1 IS NOT NULL OR $5 IS NOT NULL THEN
         INSERT INTO plinth.user_key_sources (relation, key_column, user_column, columns, provider) VALUES ($1, $2, $3, $4, $5);
     END IF;
-    UPDATE plinth.users SET user_key = NULL WHERE user_key IS NOT NULL;
+    -- Those of an adopted table are how its rows are found again.
+    IF $3 IS NOT NULL OR $5 IS NOT NULL THEN
+        UPDATE plinth.users SET user_key = NULL WHERE user_key IS NOT NULL;
+    END IF;
     IF $5 IS NOT NULL THEN
         UPDATE plinth.users u SET user_key = i.subject FROM plinth.identities i WHERE i.provider = $5 AND i.user_id = u.id;
     END IF;
@@ -219,7 +233,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'relation, key_column and columns are needed';
     END IF;
     SELECT k INTO unknown FROM jsonb_object_keys(columns) k WHERE k NOT IN ('email', 'email_verified', 'username', 'full_name',
-        'avatar_url', 'role', 'tier', 'metadata', 'locked', 'active', 'deleted_at', 'created_at');
+        'avatar_url', 'role', 'tier', 'metadata', 'locked', 'active', 'deleted_at', 'created_at', 'password_hash');
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('users have no "%s" to adopt', unknown);
     END IF;
@@ -232,7 +246,7 @@ END
 $$;
 COMMENT ON FUNCTION plinth.users_adopt(regclass, name, jsonb) IS
 'Makes users of the rows of an application''s own users table, now and from now on.
-relation: the table, which the caller owns. key_column: its key, which becomes current_user_key(). columns: which of its columns are email, email_verified, username, full_name, avatar_url, role, tier, metadata, locked, active, deleted_at (a time or a boolean) and created_at, as a JSON object of texts.
+relation: the table, which the caller owns. key_column: its key, which becomes current_user_key(). columns: which of its columns are email, email_verified, username, full_name, avatar_url, role, tier, metadata, locked, active, deleted_at (a time or a boolean), created_at and password_hash (as for users_import), as a JSON object of texts.
 Inserting, changing and deleting rows creates, changes and deletes users; nothing is written back to the table. Returns how many rows it had. Errors: 22023 for another name, 42809 for what is no plain table, 42703 for a column that is not there, PT400 and 23505 for a row that cannot be a user, 42501 for another''s table.';
 
 REVOKE ALL ON FUNCTION plinth._user_key_forget(), plinth._user_key_end(text), plinth._user_key_adopt(text, jsonb, jsonb, jsonb), plinth._user_key_changed(),

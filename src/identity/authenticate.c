@@ -204,8 +204,9 @@ void
 plinth_identity_init(void)
 {
 	static const char *const secret_functions[] = {
-		"sign_up",        "user_create",  "password_check",       "password_change", "password_set",
-		"password_reset", "email_verify", "email_change_confirm", "outbox_claim"};
+		"sign_up",        "user_create",          "users_import", "user_import",
+		"password_check", "password_change",      "password_set", "password_reset",
+		"email_verify",   "email_change_confirm", "outbox_claim"};
 
 	for (int i = 0; i < lengthof(secret_functions); i++)
 		plinth_base_secret_function(secret_functions[i]);

@@ -25,10 +25,12 @@
 PGDLLEXPORT Datum plinth_identity_admin_call(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_identity_reader_call(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_identity_user_call(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_identity_users_import(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_identity_user_create(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_identity_admin_call);
 PG_FUNCTION_INFO_V1(plinth_identity_reader_call);
 PG_FUNCTION_INFO_V1(plinth_identity_user_call);
+PG_FUNCTION_INFO_V1(plinth_identity_users_import);
 PG_FUNCTION_INFO_V1(plinth_identity_user_create);
 
 /* plinth._NAME for the function that runs, looked up once a query. */
@@ -107,6 +109,14 @@ plinth_identity_user_call(PG_FUNCTION_ARGS)
 	if (require_user()->api_key != NULL)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not with an API key")));
 	return call_body(fcinfo);
+}
+
+/* For administrators; password hashes are nobody else's to see. */
+Datum
+plinth_identity_users_import(PG_FUNCTION_ARGS)
+{
+	plinth_base_hide_statement();
+	return plinth_identity_admin_call(fcinfo);
 }
 
 /* For administrators; the password goes no further than this. */

@@ -1,10 +1,12 @@
 /*
  * user.c
- *		What the SQL of user administration needs from C: the forms of names.
+ *		What the SQL of user administration needs from C: the forms of names
+ *		and of password hashes.
  */
 #include "postgres.h"
 
 #include "base/base.h"
+#include "crypto/crypto.h"
 #include "fmgr.h"
 #include "identity/identity.h"
 #include "identity/internal.h"
@@ -12,23 +14,43 @@
 #include "utils/builtins.h"
 
 PGDLLEXPORT Datum plinth_identity_email_check(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_identity_email_normal(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_identity_password_hash_valid(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_identity_username_check(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_identity_email_check);
+PG_FUNCTION_INFO_V1(plinth_identity_email_normal);
+PG_FUNCTION_INFO_V1(plinth_identity_password_hash_valid);
 PG_FUNCTION_INFO_V1(plinth_identity_username_check);
 
-/* The form of an address that is stored; PT400 for what is none. */
+/* The form of an address that is stored; NULL for what is none. */
+static text *
+normal_email(text *email)
+{
+	if (VARSIZE_ANY_EXHDR(email) > PLINTH_EMAIL_MAX)
+		return NULL;
+	email = plinth_identity_normalize(email);
+	return plinth_identity_email_valid(VARDATA_ANY(email), VARSIZE_ANY_EXHDR(email)) ? email : NULL;
+}
+
+Datum
+plinth_identity_email_normal(PG_FUNCTION_ARGS)
+{
+	text *email = normal_email(PG_GETARG_TEXT_PP(0));
+
+	if (email == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(email);
+}
+
+/* As above, and PT400 for what is none. */
 Datum
 plinth_identity_email_check(PG_FUNCTION_ARGS)
 {
-	text *email = PG_GETARG_TEXT_PP(0);
+	text *email = normal_email(PG_GETARG_TEXT_PP(0));
 
-	if (VARSIZE_ANY_EXHDR(email) <= PLINTH_EMAIL_MAX)
-	{
-		email = plinth_identity_normalize(email);
-		if (plinth_identity_email_valid(VARDATA_ANY(email), VARSIZE_ANY_EXHDR(email)))
-			PG_RETURN_TEXT_P(email);
-	}
-	ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST), errmsg("email is not valid")));
+	if (email == NULL)
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST), errmsg("email is not valid")));
+	PG_RETURN_TEXT_P(email);
 }
 
 Datum
@@ -39,4 +61,32 @@ plinth_identity_username_check(PG_FUNCTION_ARGS)
 	if (!plinth_identity_username_valid(VARDATA_ANY(username), VARSIZE_ANY_EXHDR(username)))
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST), errmsg("username is not valid")));
 	PG_RETURN_TEXT_P(username);
+}
+
+/* Salt and hash of an Argon2 string: base64 without padding, of a length that libsodium takes. */
+static bool
+argon2_tail(const char *phc)
+{
+	static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const char *hash = strrchr(phc, '$');
+	const char *salt = hash;
+	size_t salt_len;
+	size_t hash_len;
+
+	while (salt > phc && salt[-1] != '$')
+		salt--;
+	salt_len = strspn(salt, base64);
+	hash_len = strspn(hash + 1, base64);
+	return salt + salt_len == hash && hash[1 + hash_len] == '\0' && salt_len >= 11 &&
+		   salt_len <= 86 && hash_len >= 22 && hash_len <= 171;
+}
+
+/* Whether a password hash from elsewhere is one that can be verified, at a cost that is borne. */
+Datum
+plinth_identity_password_hash_valid(PG_FUNCTION_ARGS)
+{
+	char *hash = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	PG_RETURN_BOOL(plinth_crypto_password_acceptable(hash) &&
+				   (strncmp(hash, "$argon2", strlen("$argon2")) != 0 || argon2_tail(hash)));
 }
