@@ -22,9 +22,6 @@ import pymongo
 
 PEOPLE = 8
 THREADS = 6
-REPLIES = 240
-REPLIES_CUT = 120
-CUT_SECONDS = 5
 WRITERS = 4
 WORDS = ("the row is the truth and the document its copy so what commits here arrives there "
          "whoever asks and whatever breaks in between").split()
@@ -160,13 +157,13 @@ class Demo:
             time.sleep(random.uniform(0, 0.02))
 
     def replies(self):
-        workers = [threading.Thread(target=self.writer, args=(person, REPLIES // WRITERS))
+        workers = [threading.Thread(target=self.writer, args=(person, self.options.replies // WRITERS))
                    for person in self.users[:WRITERS]]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        if len(self.lags) != REPLIES // WRITERS * WRITERS:
+        if len(self.lags) != self.options.replies // WRITERS * WRITERS:
             sys.exit("a writer failed")
         self.row("replies, each read back from MongoDB", len(self.lags), self.lags)
 
@@ -213,19 +210,20 @@ class Demo:
         if not self.options.control:
             say("  skipped: this MongoDB is not one that a proxy can stand in front of")
             return
+        seconds, replies = self.options.cut_seconds, self.options.replies // 2
         self.proxy("refuse")
         start = time.monotonic()
         commits = []
-        for number in range(REPLIES_CUT):
+        for number in range(replies):
             before = time.monotonic()
             reply = self.write_reply(self.users[number % PEOPLE])
             commits.append((time.monotonic() - before) * 1000)
-            time.sleep(max(0, start + CUT_SECONDS * (number + 1) / REPLIES_CUT - time.monotonic()))
+            time.sleep(max(0, start + seconds * (number + 1) / replies - time.monotonic()))
         state, error = self.ask("SELECT state, last_error FROM plinth.stat_sync WHERE name = 'replies'")
         there = self.documents.replies.count_documents({})
         here = self.ask("SELECT count(*) FROM forum.replies")[0]
         say("  cut off for %d s: %d replies committed (p99 %.1f ms), %d of %d are in MongoDB" %
-            (CUT_SECONDS, REPLIES_CUT, percentile(commits, 0.99), there, here))
+            (seconds, replies, percentile(commits, 0.99), there, here))
         say("  stat_sync says: %s, %s" % (state, error))
         self.proxy("pass")
         start = time.monotonic()
@@ -234,7 +232,7 @@ class Demo:
             sys.exit("MongoDB did not catch up")
         lag = (time.monotonic() - start) * 1000
         say("  back: caught up after %.0f ms" % lag)
-        self.row("replies while MongoDB was away, caught up", REPLIES_CUT, [lag])
+        self.row("replies while MongoDB was away, caught up", replies, [lag])
 
     def compare(self):
         """Both sides, by plinth and by a program that knows nothing of it."""
@@ -283,6 +281,8 @@ def main():
     for name in ("--schema", "--uri", "--database"):
         parser.add_argument(name, required=True)
     parser.add_argument("--control", type=int, default=0)
+    parser.add_argument("--replies", type=int, default=240)
+    parser.add_argument("--cut-seconds", type=int, default=5)
     # The environment is no place where others look for a password.
     parser.set_defaults(read_uri=os.environ["READ_URI"])
     demo = Demo(parser.parse_args())
@@ -290,7 +290,7 @@ def main():
     demo.schema()
     say("\n%d people sign up and sign in" % PEOPLE)
     demo.people()
-    say("They open %d threads and write %d replies, each as themselves" % (THREADS, REPLIES))
+    say("They open %d threads and write %d replies, each as themselves" % (THREADS, demo.options.replies))
     demo.threads()
     demo.replies()
     demo.reactions()

@@ -1,5 +1,5 @@
 #!/bin/bash
-# demo.sh start|stop: `make demo` and `make demo-stop`.
+# demo.sh start [demo.py's options] | stop: `make demo` and `make demo-stop`.
 #
 # Installs what is missing, builds plinth into a private copy of PostgreSQL,
 # makes a cluster and gets a MongoDB, all in one folder under the user who may
@@ -9,6 +9,7 @@ set -euo pipefail
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
 cd "$(dirname "$0")/../.."
 command=${1:-start}
+[ $# = 0 ] || shift
 umask 022
 
 if [ "$command" = start ]; then
@@ -85,8 +86,8 @@ PATH="$("$config" --bindir):$PATH"
 mongo=${MONGODB_URI:-}
 if [ -z "$mongo" ]; then
 	echo "Getting a MongoDB ..."
-	test/servers/fetch.sh build/servers
-	put build/servers "$place/servers" --exclude=./.lock --exclude=./m2
+	test/servers/fetch.sh "$PLINTH_SERVERS"
+	put "$PLINTH_SERVERS" "$place/servers" --exclude=./.lock --exclude=./m2
 	export PLINTH_SERVERS=$place/servers
 	mongo_port=$(background mongo "$place/src/test/servers/mongo.sh")
 	mongo=mongodb://127.0.0.1:$mongo_port/
@@ -129,7 +130,7 @@ To look on from a second terminal:
 END
 export READ_URI=$mongo
 as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum/schema.sql" \
-	--uri "$proxied" --database "$database" --control "$control"
+	--uri "$proxied" --database "$database" --control "$control" "$@"
 
 shown=$(sed -E 's|//[^@/]*@|//***@|' <<<"$mongo")
 cat <<END
