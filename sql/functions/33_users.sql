@@ -413,13 +413,13 @@ CREATE OR REPLACE FUNCTION plinth.user_delete_me() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_user_call';
 COMMENT ON FUNCTION plinth.user_delete_me() IS
 'Deletes the user whose request this is, as user_delete does.
-The session must have been signed in to within the last 10 minutes, by the user and no impersonator. Their sessions end with the commit. Returns true. Errors: PT401 without a request context, PT403 otherwise.';
+The session must have been signed in to within plinth.recent_sign_in, by the user and no impersonator. Their sessions end with the commit. Returns true. Errors: PT401 without a request context, PT403 otherwise.';
 
 CREATE OR REPLACE FUNCTION plinth._user_delete_me() RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM plinth.sessions s WHERE s.id = plinth.current_session_id() AND s.impersonator_id IS NULL
-        AND s.authenticated_at > clock_timestamp() - interval '10 minutes';
+        AND s.authenticated_at > clock_timestamp() - current_setting('plinth.recent_sign_in')::interval;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'PT403', MESSAGE = 'sign in again first';
     END IF;

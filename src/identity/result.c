@@ -20,7 +20,7 @@ plinth_identity_require_self(void)
 
 	if (context == NULL || !context->has_user)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	if (context->impersonator != NULL)
+	if (context->impersonator != NULL || context->api_key != NULL)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("only the user may change their credentials")));
 	return context;

@@ -62,6 +62,10 @@ SELECT plinth.user_update_me('Other');
 ROLLBACK TO s;
 SELECT plinth.session_revoke();
 ROLLBACK TO s;
+SELECT plinth.email_change_request('thief@keys.test');
+ROLLBACK TO s;
+SELECT plinth.password_change('correct horse', 'of the thief');
+ROLLBACK TO s;
 SELECT name FROM plinth.api_keys_list();
 COMMIT;
 -- Another form is another key.

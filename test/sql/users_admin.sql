@@ -163,7 +163,7 @@ ROLLBACK;
 -- Deleting oneself, soon after signing in.
 RESET SESSION AUTHORIZATION;
 SELECT session_id FROM plinth.session_verify(:'token') \gset
-UPDATE plinth.sessions SET authenticated_at = now() - interval '1 hour' WHERE id = :'session_id';
+UPDATE plinth.sessions SET authenticated_at = now() - interval '1 day' WHERE id = :'session_id';
 SET SESSION AUTHORIZATION users_login;
 BEGIN;
 SELECT plinth.context_begin(:'token') = :'ann_ann' AS ann;
