@@ -8,6 +8,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE || ' ' || SQLERRM;
 END
 $$;
+SELECT pg_current_xact_id() AS start \gset
 SELECT user_id AS ann FROM plinth.sign_up('ann.roles@example.com', 'a long password', 'ann_roles') \gset
 SELECT user_id AS bob FROM plinth.sign_up('bob.roles@example.com', 'a long password', 'bob_roles') \gset
 SELECT token AS ann_token FROM plinth.sign_in('ann_roles', 'a long password') \gset
@@ -141,7 +142,7 @@ SELECT error_code($$SELECT plinth.user_role_grant('00000000-0000-7000-8000-00000
 
 -- The audit trail.
 SELECT action, resource LIKE 'user:%' AS user, result, count(*) FROM plinth.audit_entries
-    WHERE action LIKE 'plinth.role%' OR action LIKE 'plinth.user_%' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
+    WHERE recorded_xid > :'start' AND (action LIKE 'plinth.role%' OR action LIKE 'plinth.user_%') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
 
 -- An application's table.
 CREATE TABLE role_notes (owner_id uuid DEFAULT plinth.current_user_id(), note text);
