@@ -111,3 +111,13 @@ GRANT EXECUTE ON FUNCTION plinth.jwks(), plinth.jwk_thumbprint(jsonb), plinth.jw
 GRANT SELECT (kid, alg, status, public_jwk, private_file, created_at, activated_at, retired_at, not_after)
     ON plinth.signing_keys TO plinth_admin;
 GRANT SELECT ON plinth.jwt_issuers TO plinth_admin;
+
+CREATE OR REPLACE FUNCTION plinth.identity_link_me(token text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_identity_link_me';
+COMMENT ON FUNCTION plinth.identity_link_me(text) IS
+'Links the outside identity that a token names to the user whose request this is.
+token: of an issuer in jwt_issuers, whose next tokens begin contexts of this user. Returns false when it was linked already.
+Errors: PT401 without a request context, and for a token that is not good or not another issuer''s; PT403 with an API key or as an impersonator; PT409 when the identity is another user''s.';
+REVOKE ALL ON FUNCTION plinth.identity_link_me(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.identity_link_me(text) TO authenticated, plinth_admin;
+GRANT EXECUTE ON FUNCTION plinth._identity_link(uuid, text, text, jsonb) TO plinth_owner;

@@ -201,6 +201,7 @@ plinth_session_init(void)
 	plinth_base_secret_function("jwt_issue");
 	plinth_base_secret_function("jwt_verify");
 	plinth_base_secret_function("jwt_user_key");
+	plinth_base_secret_function("identity_link_me");
 	plinth_base_secret_function("tokens_issue");
 	plinth_base_secret_function("session_refresh");
 	plinth_base_secret_function("session_cookie_set");

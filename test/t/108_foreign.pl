@@ -114,6 +114,24 @@ like($second, qr/second \Q$first\E/, 'and is the same user');
 is(sql("SELECT count(*) FROM plinth.users WHERE email = 'six\@foreign.test'"), 1, 'there is one');
 $_->quit foreach $one, $two;
 
+# ---- a user links an identity themselves, by its token ------------------------------------
+my $dora = sql("SELECT id FROM plinth.user_create('dora\@foreign.test', 'dora', password => 'correct horse')");
+my $session = sql("SELECT token FROM plinth.sign_in('dora', 'correct horse')");
+my $key = sql("SELECT key FROM plinth.api_key_create('x', user_id => '$dora')");
+my $mine = token('user_9');
+is(request($session, "SELECT plinth.identity_link_me('$mine'), plinth.identity_link_me('$mine')"), 't|f', 'linked');
+is(request($mine, 'SELECT plinth.current_user_id()'), $dora, 'and who comes by it is the same user');
+sub link_refused
+{
+	my ($by, $token, $like, $why) = @_;
+	return psql_fails_like($node, 'postgres', "BEGIN; SELECT plinth.context_begin('$by'); SELECT plinth.identity_link_me($token); COMMIT", $like, $why);
+}
+link_refused($session, "'" . token('user_1') . "'", qr/identity is another user's/, "another user's");
+link_refused($session, "'" . token('user_10', exp => 1) . "'", qr/token is not valid/, 'one that expired');
+link_refused($session, 'NULL', qr/token is not valid/, 'none');
+link_refused($key, "'" . token('user_10') . "'", qr/an identity needs the user's own sign-in/, 'by an API key');
+psql_fails_like($node, 'postgres', "SELECT plinth.identity_link_me('$mine')", qr/not signed in/, 'by nobody');
+
 # ---- the application's own keys --------------------------------------------------------
 sql(qq{CREATE TABLE accounts (id int PRIMARY KEY, plinth_id uuid UNIQUE);
 	INSERT INTO accounts VALUES (42, '$ann'); SELECT plinth.user_key_source('accounts', 'id', 'plinth_id')});
