@@ -12,14 +12,14 @@ umask 022
 
 suites=("$@")
 # shellcheck disable=SC2206
-[ $# -gt 0 ] || suites=(${BENCH_SUITES:-sync limits cache})
+[ $# -gt 0 ] || suites=(${BENCH_SUITES:-sync limits cache session request})
 wants() { [[ " ${suites[*]} " == *" $1 "* ]]; }
 
 test/deps.sh gcc make pkg-config libc6-dev libpq-dev postgresql-15 postgresql-client-15 postgresql-server-dev-15 \
 	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2 \
 	$(! wants sync || echo python3-pymongo) \
 	$(! wants sync || [ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless) \
-	$(! wants limits && ! wants cache || echo redis-server redis-tools libhiredis-dev)
+	$(! wants limits && ! wants cache && ! wants session && ! wants request || echo redis-server redis-tools libhiredis-dev)
 PATH="$PATH:/usr/lib/postgresql/15/bin"
 . test/env.sh
 . test/place.sh
@@ -74,6 +74,7 @@ for suite in "${suites[@]}"; do
 		unix_socket_permissions = 0700
 		listen_addresses = '127.0.0.1'
 		port = $port
+		plinth.session_memory = 256MB
 	CONF
 	as_tester pg_ctl -D "$place/data" -l "$place/postgresql.log" -w -t 60 start >/dev/null ||
 		{ tail -20 "$place/postgresql.log" >&2; exit 1; }

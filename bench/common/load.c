@@ -7,13 +7,22 @@
  * load CLIENTS SECONDS KEYS STEP [+ STEP]...
  *
  * A STEP is one of
- *		pg CONNINFO SQL						$1, if there is one, is a key
- *		redis unix:PATH|tcp:PORT WORD...	%k in a word is replaced by a key
+ *		pg CONNINFO SQL [& SQL]...
+ *		redis unix:PATH|tcp:PORT WORD... [& WORD...]...
+ * and one round trip: what stands between "&" is pipelined (with PostgreSQL as
+ * one transaction).
  *
- * One request is all of the steps, one after the other, with one key: "k0" to
- * "k<KEYS - 1>", drawn at random.  Prints requests a second, and the median,
- * the 95th and the 99th percentile of their times in microseconds.  Any
- * error, an empty result and a nil answer end it with a message and code 1.
+ * One request is all of the steps, one after the other, with one key.  A key
+ * is one of "k0" to "k<KEYS - 1>", or, where KEYS is @FILE, a line of that file
+ * with its fields separated by tabs; drawn at random.  $1, $2, ... in an SQL
+ * are its fields, which it gets as parameters as far as it names them; %k, or %1, %2, ... in a word of Redis too (one in a word).
+ *
+ * LOAD_DELAY, in microseconds, is what a network would add to each round trip:
+ * the client sleeps that long before it looks for an answer.
+ *
+ * Prints requests a second, and the median, the 95th and the 99th percentile
+ * of their times in microseconds.  Any error, an empty result and a nil answer
+ * end it with a message and code 1.
  */
 #define _GNU_SOURCE
 #include <hiredis/hiredis.h>
@@ -26,27 +35,45 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_STEPS 8
-#define MAX_WORDS 16
+#define MAX_COMMANDS 4
+#define MAX_WORDS 24
+#define MAX_FIELDS 4
+#define MAX_FIELD 512
 #define MAX_CLIENTS 64
 /* Times are counted in buckets of 2 % each. */
 #define BUCKETS 1024
 #define GROWTH 1.02
 
+typedef struct Command
+{
+	const char *words[MAX_WORDS]; /* of PostgreSQL the SQL alone */
+	int nwords;
+	int nparams; /* PostgreSQL: which fields it takes */
+	int params[MAX_FIELDS];
+	char name[16];
+} Command;
+
 typedef struct Step
 {
 	const char *target; /* "unix:..." or "tcp:...", or the conninfo */
 	bool redis;
-	const char *words[MAX_WORDS]; /* a command; of PostgreSQL the SQL alone */
-	int nwords;
-	bool keyed; /* PostgreSQL: the statement has a parameter */
+	Command commands[MAX_COMMANDS];
+	int ncommands;
 	PGconn *pg;
 	redisContext *context;
 } Step;
+
+typedef struct Key
+{
+	const char *fields[MAX_FIELDS];
+	int nfields;
+} Key;
 
 typedef struct Client
 {
@@ -64,6 +91,9 @@ typedef struct Shared
 
 static Step steps[MAX_STEPS];
 static int nsteps = 0;
+static Key *keys;
+static int nkeys = 0;
+static long delay = 0;
 static Shared *shared;
 /* Buckets' upper ends, in microseconds. */
 static double bounds[BUCKETS];
@@ -88,6 +118,97 @@ now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+static char *
+copy(const char *text)
+{
+	char *copied = strdup(text);
+
+	if (copied == NULL)
+		fail("no memory");
+	return copied;
+}
+
+static void
+add_key(const char *line)
+{
+	Key *key;
+	char *rest = copy(line);
+	char *field;
+
+	keys = realloc(keys, sizeof(Key) * (nkeys + 1));
+	if (keys == NULL)
+		fail("no memory");
+	key = &keys[nkeys++];
+	key->nfields = 0;
+	while ((field = strsep(&rest, "\t")) != NULL)
+	{
+		if (key->nfields == MAX_FIELDS || strlen(field) >= MAX_FIELD)
+			fail("a key has at most %d fields of %d bytes", MAX_FIELDS, MAX_FIELD);
+		key->fields[key->nfields++] = field;
+	}
+}
+
+static void
+read_keys(const char *what)
+{
+	char line[MAX_FIELDS * MAX_FIELD];
+	FILE *file;
+
+	if (what[0] != '@')
+	{
+		for (int i = 0; i < atoi(what); i++)
+		{
+			snprintf(line, sizeof(line), "k%d", i);
+			add_key(line);
+		}
+		return;
+	}
+	file = fopen(what + 1, "r");
+	if (file == NULL)
+		fail("cannot read %s", what + 1);
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		line[strcspn(line, "\n")] = '\0';
+		add_key(line);
+	}
+	fclose(file);
+}
+
+static void
+parse_command(Command *command, int argc, char **argv, int *at)
+{
+	while (*at + 1 < argc && strcmp(argv[*at + 1], "+") != 0 && strcmp(argv[*at + 1], "&") != 0)
+	{
+		if (command->nwords == MAX_WORDS)
+			fail("too many words");
+		command->words[command->nwords++] = argv[++*at];
+	}
+	if (command->nwords == 0)
+		fail("a command is empty");
+}
+
+/* Numbers the parameters of an SQL by those fields that it names. */
+static void
+number_parameters(Command *command)
+{
+	char *sql = copy(command->words[0]);
+
+	for (char *at = sql; (at = strchr(at, '$')) != NULL; at++)
+	{
+		int field = at[1] - '1';
+		int place = 0;
+
+		if (field < 0 || field >= MAX_FIELDS)
+			continue;
+		while (place < command->nparams && command->params[place] != field)
+			place++;
+		if (place == command->nparams)
+			command->params[command->nparams++] = field;
+		at[1] = '1' + place;
+	}
+	command->words[0] = sql;
+}
+
 static void
 parse_steps(int argc, char **argv)
 {
@@ -101,31 +222,38 @@ parse_steps(int argc, char **argv)
 		if (!step->redis && strcmp(argv[i], "pg") != 0)
 			fail("\"%s\" is neither pg nor redis", argv[i]);
 		step->target = argv[++i];
-		while (i + 1 < argc && strcmp(argv[i + 1], "+") != 0)
+		do
 		{
-			if (step->nwords == MAX_WORDS)
-				fail("too many words");
-			step->words[step->nwords++] = argv[++i];
-		}
-		step->keyed = !step->redis && strstr(step->words[0], "$1") != NULL;
-		i++;
+			if (step->ncommands == MAX_COMMANDS)
+				fail("too many commands in a step");
+			parse_command(&step->commands[step->ncommands], argc, argv, &i);
+			if (!step->redis)
+				number_parameters(&step->commands[step->ncommands]);
+			step->ncommands++;
+			i++;
+		} while (i < argc && strcmp(argv[i], "&") == 0);
 	}
 }
 
 static void
 connect_pg(Step *step, int number)
 {
-	char name[16];
-	PGresult *result;
-
 	step->pg = PQconnectdb(step->target);
 	if (PQstatus(step->pg) != CONNECTION_OK)
 		fail("%s", PQerrorMessage(step->pg));
-	snprintf(name, sizeof(name), "s%d", number);
-	result = PQprepare(step->pg, name, step->words[0], step->keyed ? 1 : 0, NULL);
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+	for (int i = 0; i < step->ncommands; i++)
+	{
+		Command *command = &step->commands[i];
+		PGresult *result;
+
+		snprintf(command->name, sizeof(command->name), "s%d_%d", number, i);
+		result = PQprepare(step->pg, command->name, command->words[0], command->nparams, NULL);
+		if (PQresultStatus(result) != PGRES_COMMAND_OK)
+			fail("%s", PQerrorMessage(step->pg));
+		PQclear(result);
+	}
+	if (step->ncommands > 1 && !PQenterPipelineMode(step->pg))
 		fail("%s", PQerrorMessage(step->pg));
-	PQclear(result);
 }
 
 static void
@@ -165,47 +293,114 @@ connect_steps(void)
 }
 
 static void
-run_pg(const Step *step, int number, const char *key)
+wait_network(void)
 {
-	char name[16];
-	const char *values[1] = {key};
-	PGresult *result;
+	struct timespec t = {.tv_nsec = delay * 1000};
 
-	snprintf(name, sizeof(name), "s%d", number);
-	result = PQexecPrepared(step->pg, name, step->keyed ? 1 : 0, values, NULL, NULL, 0);
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	if (delay > 0)
+		nanosleep(&t, NULL);
+}
+
+static void
+check_result(const Step *step, const Command *command, const Key *key, PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
 		fail("%s", PQerrorMessage(step->pg));
-	if (PQntuples(result) == 0 || PQgetisnull(result, 0, 0))
-		fail("nothing came of \"%s\" for %s", step->words[0], key);
+	if (status == PGRES_TUPLES_OK && (PQntuples(result) == 0 || PQgetisnull(result, 0, 0)))
+		fail("nothing came of \"%s\" for %s", command->words[0], key->fields[0]);
 	PQclear(result);
 }
 
 static void
-run_redis(const Step *step, const char *key)
+run_pg(const Step *step, const Key *key)
 {
-	const char *words[MAX_WORDS];
-	char replaced[MAX_WORDS][128];
-	redisReply *reply;
-
-	for (int i = 0; i < step->nwords; i++)
+	for (int i = 0; i < step->ncommands; i++)
 	{
-		const char *mark = strstr(step->words[i], "%k");
+		const Command *command = &step->commands[i];
+		const char *values[MAX_FIELDS];
 
-		words[i] = step->words[i];
-		if (mark != NULL)
+		for (int j = 0; j < command->nparams; j++)
 		{
-			snprintf(replaced[i], sizeof(replaced[i]), "%.*s%s%s", (int) (mark - step->words[i]),
-					 step->words[i], key, mark + 2);
-			words[i] = replaced[i];
+			if (command->params[j] >= key->nfields)
+				fail("\"%s\" names no field of a key", command->words[0]);
+			values[j] = key->fields[command->params[j]];
 		}
+		if (!PQsendQueryPrepared(step->pg, command->name, command->nparams, values, NULL, NULL, 0))
+			fail("%s", PQerrorMessage(step->pg));
 	}
-	reply = redisCommandArgv(step->context, step->nwords, words, NULL);
-	if (reply == NULL || reply->type == REDIS_REPLY_ERROR)
-		fail("redis: %s", reply ? reply->str : step->context->errstr);
-	if (reply->type == REDIS_REPLY_NIL ||
-		(reply->type == REDIS_REPLY_ARRAY && reply->elements == 0))
-		fail("nothing came of %s for %s", step->words[0], key);
-	freeReplyObject(reply);
+	if (step->ncommands > 1 && !PQpipelineSync(step->pg))
+		fail("%s", PQerrorMessage(step->pg));
+	wait_network();
+	for (int i = 0; i < step->ncommands; i++)
+	{
+		check_result(step, &step->commands[i], key, PQgetResult(step->pg));
+		if (PQgetResult(step->pg) != NULL)
+			fail("\"%s\" has two results", step->commands[i].words[0]);
+	}
+	if (step->ncommands > 1)
+	{
+		PGresult *result = PQgetResult(step->pg);
+
+		if (PQresultStatus(result) != PGRES_PIPELINE_SYNC)
+			fail("%s", PQerrorMessage(step->pg));
+		PQclear(result);
+	}
+}
+
+/* A word with what it names of the key, in place of its mark. */
+static const char *
+fill_word(const char *word, const Key *key, char *filled, size_t size)
+{
+	const char *mark = strchr(word, '%');
+	int field;
+
+	if (mark == NULL)
+		return word;
+	field = mark[1] == 'k' ? 0 : mark[1] - '1';
+	if (field < 0 || field >= key->nfields)
+		fail("\"%s\" names no field of a key", word);
+	snprintf(filled, size, "%.*s%s%s", (int) (mark - word), word, key->fields[field], mark + 2);
+	return filled;
+}
+
+static void
+run_redis(const Step *step, const Key *key)
+{
+	for (int i = 0; i < step->ncommands; i++)
+	{
+		const Command *command = &step->commands[i];
+		const char *words[MAX_WORDS];
+		char filled[MAX_WORDS][MAX_FIELD + 64];
+
+		for (int j = 0; j < command->nwords; j++)
+			words[j] = fill_word(command->words[j], key, filled[j], sizeof(filled[j]));
+		if (redisAppendCommandArgv(step->context, command->nwords, words, NULL) != REDIS_OK)
+			fail("redis: %s", step->context->errstr);
+	}
+	/* The first reply would send them by itself, but after the wait. */
+	for (int done = 0; delay > 0 && !done;)
+	{
+		if (redisBufferWrite(step->context, &done) != REDIS_OK)
+			fail("redis: %s", step->context->errstr);
+	}
+	wait_network();
+	for (int i = 0; i < step->ncommands; i++)
+	{
+		void *answer = NULL;
+		redisReply *reply;
+
+		if (redisGetReply(step->context, &answer) != REDIS_OK)
+			fail("redis: %s", step->context->errstr);
+		reply = answer;
+		if (reply->type == REDIS_REPLY_ERROR)
+			fail("redis: %s", reply->str);
+		if (reply->type == REDIS_REPLY_NIL ||
+			(reply->type == REDIS_REPLY_ARRAY && reply->elements == 0))
+			fail("nothing came of %s for %s", step->commands[i].words[0], key->fields[0]);
+		freeReplyObject(reply);
+	}
 }
 
 static void
@@ -228,7 +423,7 @@ count_time(Client *client, double microseconds)
 }
 
 static void
-run_client(int number, int keys)
+run_client(int number)
 {
 	Client *client = &shared->clients[number];
 	unsigned int seed = 12345 + number;
@@ -239,16 +434,15 @@ run_client(int number, int keys)
 		usleep(100);
 	while (!shared->stop)
 	{
-		char key[16];
+		const Key *key = &keys[rand_r(&seed) % nkeys];
 		double begin = now();
 
-		snprintf(key, sizeof(key), "k%d", rand_r(&seed) % keys);
 		for (int i = 0; i < nsteps; i++)
 		{
 			if (steps[i].redis)
 				run_redis(&steps[i], key);
 			else
-				run_pg(&steps[i], i, key);
+				run_pg(&steps[i], key);
 		}
 		count_time(client, (now() - begin) * 1e6);
 	}
@@ -307,13 +501,18 @@ main(int argc, char **argv)
 {
 	int clients = argc > 3 ? atoi(argv[1]) : 0;
 	double seconds = argc > 3 ? atof(argv[2]) : 0;
-	int keys = argc > 3 ? atoi(argv[3]) : 0;
 	double begin;
 	bool failed = false;
 
-	if (argc < 7 || clients < 1 || clients > MAX_CLIENTS || seconds <= 0 || keys < 1)
+	if (argc < 7 || clients < 1 || clients > MAX_CLIENTS || seconds <= 0)
 		fail("usage: load CLIENTS SECONDS KEYS STEP [+ STEP]...");
 	parse_steps(argc, argv);
+	read_keys(argv[3]);
+	if (nkeys < 1)
+		fail("there are no keys");
+	delay = getenv("LOAD_DELAY") != NULL ? atol(getenv("LOAD_DELAY")) : 0;
+	/* Or a sleep would last 50 us longer. */
+	prctl(PR_SET_TIMERSLACK, 1);
 	bounds[0] = 1;
 	for (int i = 1; i < BUCKETS; i++)
 		bounds[i] = bounds[i - 1] * GROWTH;
@@ -328,7 +527,7 @@ main(int argc, char **argv)
 		if (pid < 0)
 			fail("cannot fork");
 		if (pid == 0)
-			run_client(i, keys);
+			run_client(i);
 	}
 	wait_ready(clients);
 	begin = now();

@@ -1,5 +1,8 @@
 """What the benchmarks of requests share: load on PostgreSQL and on Redis, alternating rounds, and how they are printed."""
 
+import base64
+import hashlib
+import io
 import os
 import shutil
 import socket
@@ -49,6 +52,24 @@ def connect():
     return connection
 
 
+def make_sessions(cursor, count, path):
+    """Users, each with a good session; path gets a line "k<number>, token, user's id" of each, separated by tabs."""
+    cursor.execute("INSERT INTO plinth.users (id, email) SELECT plinth.uuid_v7(), 'u' || g || '@bench.test' "
+                   "FROM generate_series(0, %s) g RETURNING id", (count - 1,))
+    users = [row[0] for row in cursor.fetchall()]
+    rows = io.StringIO()
+    with open(path, "w") as keys:
+        for number, user in enumerate(users):
+            secret = os.urandom(32)
+            token = "pls_" + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+            rows.write("%s\t\\\\x%s\tinfinity\t168:00:00\n"
+                       % (user, hashlib.blake2b(secret, digest_size=32).hexdigest()))
+            keys.write("k%d\t%s\t%s\n" % (number, token, user))
+    rows.seek(0)
+    cursor.copy_expert("COPY plinth.sessions (user_id, token_hash, expires_at, idle_timeout) FROM STDIN", rows)
+    cursor.execute("VACUUM ANALYZE plinth.users, plinth.sessions")
+
+
 def spread(values):
     return "%.2f (%.2f-%.2f)" % (statistics.median(values), min(values), max(values))
 
@@ -82,6 +103,7 @@ class Redis:
         return done.stdout.strip()
 
     def step(self, transport, *words):
+        """Words of one command, or of several with "&" between."""
         return ["redis", "unix:" + self.socket if transport == "unix" else "tcp:%d" % self.port, *words]
 
     def limit(self, transport, says="all"):
@@ -98,33 +120,62 @@ class Redis:
         shutil.rmtree(self.place)
 
 
-def load(clients, keys, *steps):
-    """Requests a second, and the percentiles of their times in microseconds."""
+def joined(separator, parts):
     words = []
-    for step in steps:
-        words += (["+"] if words else []) + step
-    done = subprocess.run([os.path.join(BIN, "load"), str(clients), str(SECONDS), str(keys), *words], text=True,
-                          check=True, stdout=subprocess.PIPE)
+    for part in parts:
+        words += ([separator] if words else []) + part
+    return words
+
+
+def pipelined(*steps):
+    """One round trip out of several steps to the same target."""
+    return steps[0][:2] + joined("&", [step[2:] for step in steps])
+
+
+def load(clients, keys, *steps, delay=0):
+    """Requests a second, and the percentiles of their times in microseconds.  keys: how many, or "@FILE"; delay: that of the
+    network in microseconds, for each round trip."""
+    done = subprocess.run([os.path.join(BIN, "load"), str(clients), str(SECONDS), str(keys), *joined("+", steps)],
+                          text=True, check=True, stdout=subprocess.PIPE, env={**os.environ, "LOAD_DELAY": str(delay)})
     return [float(word) for word in done.stdout.split()]
 
 
-def compare(title, contestants, against, clients, keys):
-    """Rounds in which all take turns; prints each one's rate, and its ratio to each of against within the rounds."""
+def compare(title, contestants, against, clients, keys, delay=0, after=None):
+    """Rounds in which all take turns; prints each one's rate and times, and the ratios of its rate and of its 95th percentile
+    to those of each of against within the rounds.  after: for a contestant, what is to be waited for after its turn; its rate
+    with that time counted in is another line."""
+    after = after or {}
     rates = {name: [] for name in contestants}
     times = {name: [] for name in contestants}
+    whole = {name: [] for name in after if name in contestants}
     for turn in range(ROUNDS):
         names = list(contestants)
         for name in names[turn % len(names):] + names[:turn % len(names)]:
-            rate, _, p95, _ = load(clients, keys, *contestants[name])
+            rate, *percentiles = load(clients, keys, *contestants[name], delay=delay)
             rates[name].append(rate)
-            times[name].append(p95)
+            times[name].append(percentiles)
+            if name in whole:
+                begin = time.monotonic()
+                after[name]()
+                whole[name].append(rate * SECONDS / (SECONDS + time.monotonic() - begin))
+
+    def ratios(mine, theirs):
+        return spread([a / b for a, b in zip(mine, theirs)])
+
     say()
-    say("%s: %d client%s, %d key%s" % (title, clients, "s" * (clients > 1), keys, "s" * (keys > 1)))
+    say("%s: %d client%s, %s" % (title, clients, "s" * (clients > 1),
+                                 "%d key%s" % (keys, "s" * (keys > 1)) if isinstance(keys, int) else "keys of a file"))
     for name in contestants:
-        ratios = ["%s / %s" % (spread([a / b for a, b in zip(rates[name], rates[other])]), other)
+        p95 = [t[1] for t in times[name]]
+        others = ["%s / %s, p95 %s" % (ratios(rates[name], rates[other]), other, ratios(p95, [t[1] for t in times[other]]))
                   for other in against if other != name]
-        say("  %-28s %9.0f/s  p95 %6.0f us   %s" % (name, statistics.median(rates[name]),
-                                                   statistics.median(times[name]), "   ".join(ratios)))
+        say("  %-28s %9.0f/s  p50, p95, p99 %6.0f %6.0f %6.0f us   %s"
+            % (name, statistics.median(rates[name]), *(statistics.median(t[i] for t in times[name]) for i in range(3)),
+               "   ".join(others)))
+        if name in whole:
+            say("  %-28s %9.0f/s  %s" % ("  until all is stored", statistics.median(whole[name]),
+                                         "   ".join("%s / %s" % (ratios(whole[name], rates[other]), other)
+                                                    for other in against if other != name)))
     return rates
 
 
@@ -147,16 +198,16 @@ class Backend:
         return self.used() - before
 
 
-def inside(expression, clients=1, calls=200000):
+def inside(expression, clients=1, calls=200000, rows=None):
     """Microseconds of processor time that a call takes inside the server, by several clients at once; what a row costs by
-    itself is taken off.  One figure a round."""
+    itself is taken off.  rows: a FROM clause that yields g, as often as there are calls.  One figure a round."""
     backends = [Backend() for _ in range(clients)]
     costs = []
 
     def one(backend, found):
-        rows = "FROM generate_series(1, %d) g" % calls
-        alone = backend.cost("SELECT count(g) " + rows)
-        found.append((backend.cost("SELECT count(%s) %s" % (expression, rows)) - alone) / calls)
+        source = rows or "FROM generate_series(1, %d) g" % calls
+        alone = backend.cost("SELECT count(g) " + source)
+        found.append((backend.cost("SELECT count(%s) %s" % (expression, source)) - alone) / calls)
 
     for _ in range(ROUNDS):
         found = []
