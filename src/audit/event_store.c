@@ -21,8 +21,10 @@
 #include "base/base.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/resowner.h"
@@ -36,14 +38,18 @@
 #define RETRY_ROWS 500
 #define RETRY_FAILURES 5
 
-#define ENTRY_ARGS PLINTH_AUDIT_NCOLUMNS + 1
+#define ENTRY_ARGS (PLINTH_AUDIT_NCOLUMNS + 1)
 
+/* All of a round in one statement: of each one, most would be its beginning and end. */
 static PlinthPlan store_plan = {
 	.sql = "INSERT INTO plinth.audit_entries (" PLINTH_AUDIT_COLUMNS ", source_lsn) "
-		   "VALUES (" PLINTH_AUDIT_VALUES ", $15) ON CONFLICT DO NOTHING",
+		   "SELECT * FROM unnest(" PLINTH_AUDIT_VALUES ", $15) ON CONFLICT DO NOTHING",
 	.nargs = ENTRY_ARGS,
-	.argtypes = {PLINTH_AUDIT_TYPES, LSNOID},
+	.argtypes = {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+				 UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, INETARRAYOID, TEXTARRAYOID,
+				 NAMEARRAYOID, TEXTARRAYOID, JSONBARRAYOID, PG_LSNARRAYOID},
 };
+static const Oid entry_types[ENTRY_ARGS] = {PLINTH_AUDIT_TYPES, LSNOID};
 
 static PlinthPlan pend_plan = {
 	.sql = "INSERT INTO plinth.audit_pending (" PLINTH_AUDIT_COLUMNS ", source_lsn, reason) "
@@ -109,37 +115,52 @@ attempt(Attempt work, void *arg, int *sqlerrcode)
 	return done;
 }
 
-static void
-insert(PlinthPlan *plan, const PlinthAuditEvent *event, const char *reason)
+/* A column of an event; the last is where it stands in the WAL. */
+static Datum
+column_of(const PlinthAuditEvent *event, int column, bool *null)
 {
-	Datum values[ENTRY_ARGS + 1];
-	char nulls[ENTRY_ARGS + 1];
-
-	for (int i = 0; i < PLINTH_AUDIT_NCOLUMNS; i++)
+	if (column < PLINTH_AUDIT_NCOLUMNS)
 	{
-		values[i] = event->row.values[i];
-		nulls[i] = event->row.nulls[i] ? 'n' : ' ';
+		*null = event->row.nulls[column];
+		return event->row.values[column];
 	}
-	values[PLINTH_AUDIT_NCOLUMNS] = LSNGetDatum(event->lsn);
-	nulls[PLINTH_AUDIT_NCOLUMNS] = XLogRecPtrIsInvalid(event->lsn) ? 'n' : ' ';
-	values[ENTRY_ARGS] = reason != NULL ? CStringGetTextDatum(reason) : (Datum) 0;
-	nulls[ENTRY_ARGS] = ' ';
-	plinth_base_spi_execute(plan, values, nulls, false, SPI_OK_INSERT);
+	*null = XLogRecPtrIsInvalid(event->lsn);
+	return LSNGetDatum(event->lsn);
+}
+
+/* A column of all events, as an array. */
+static Datum
+column_array(List *events, int column)
+{
+	int n = list_length(events);
+	int lower = 1;
+	Datum *values = palloc(sizeof(Datum) * n);
+	bool *nulls = palloc(sizeof(bool) * n);
+	Oid type = entry_types[column];
+	int16 typlen;
+	bool typbyval;
+	char typalign;
+
+	for (int i = 0; i < n; i++)
+		values[i] = column_of(list_nth(events, i), column, &nulls[i]);
+	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
+	return PointerGetDatum(
+		construct_md_array(values, nulls, 1, &n, &lower, type, typlen, typbyval, typalign));
 }
 
 static void
 store_events(void *arg)
 {
+	List *events = arg;
+	Datum values[ENTRY_ARGS];
 	ListCell *lc;
 
 	SPI_connect();
-	foreach (lc, (List *) arg)
-	{
-		const PlinthAuditEvent *event = lfirst(lc);
-
-		plinth_audit_partition_ensure(event->row.recorded_at);
-		insert(&store_plan, event, NULL);
-	}
+	foreach (lc, events)
+		plinth_audit_partition_ensure(((const PlinthAuditEvent *) lfirst(lc))->row.recorded_at);
+	for (int i = 0; i < ENTRY_ARGS; i++)
+		values[i] = column_array(events, i);
+	plinth_base_spi_execute(&store_plan, values, NULL, false, SPI_OK_INSERT);
 	SPI_finish();
 }
 
@@ -151,7 +172,21 @@ pend_events(List *events)
 
 	SPI_connect();
 	foreach (lc, events)
-		insert(&pend_plan, lfirst(lc), last_reason);
+	{
+		Datum values[ENTRY_ARGS + 1];
+		char nulls[ENTRY_ARGS + 1];
+
+		for (int i = 0; i < ENTRY_ARGS; i++)
+		{
+			bool null;
+
+			values[i] = column_of(lfirst(lc), i, &null);
+			nulls[i] = null ? 'n' : ' ';
+		}
+		values[ENTRY_ARGS] = CStringGetTextDatum(last_reason);
+		nulls[ENTRY_ARGS] = ' ';
+		plinth_base_spi_execute(&pend_plan, values, nulls, false, SPI_OK_INSERT);
+	}
 	SPI_finish();
 	pending = true;
 }
