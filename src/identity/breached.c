@@ -116,6 +116,7 @@ static bool
 read_batch(Loader *loader)
 {
 	char line[MAX_LINE];
+	size_t len;
 
 	while (loader->n < BATCH)
 	{
@@ -127,7 +128,11 @@ read_batch(Loader *loader)
 			return false;
 		}
 		loader->line++;
-		if (!take_line(loader, line, strlen(line)))
+		len = strlen(line);
+		/* What does not end here is too long, or has a zero in it. */
+		if ((len == 0 || line[len - 1] != '\n') && !feof(loader->file))
+			len = 1;
+		if (!take_line(loader, line, len))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 					 errmsg("line " INT64_FORMAT " of file \"%s\" is not valid", loader->line,

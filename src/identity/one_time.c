@@ -108,7 +108,7 @@ plinth_identity_one_time_run(PlinthPlan *plan, Datum *values, pg_uuid_t *user_id
 	return !null;
 }
 
-/* What is sealed in a message; an ERROR when another root key sealed it. */
+/* What is sealed in a message; NULL when another root key sealed it. */
 Datum
 plinth_identity_outbox_open(PG_FUNCTION_ARGS)
 {
