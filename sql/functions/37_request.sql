@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION plinth.pre_request() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_pre_request';
 COMMENT ON FUNCTION plinth.pre_request() IS
 'Begins the request context of an HTTP request; for PostgREST''s db-pre-request.
-Reads request.headers, request.cookies and request.method. The credential is an access token after "Authorization: Bearer", a session''s or access token in plinth.session_header, or a session''s token in the cookie plinth.session_cookie; without one the context is anonymous. Where there are several, all must be good and stand for the same session. Works in read-only transactions.
+Reads request.headers, request.cookies and request.method. The credential is an access token after "Authorization: Bearer", a session''s or access token in plinth.session_header, an API key in plinth.api_key_header, or a session''s token in the cookie plinth.session_cookie; without one the context is anonymous. Where there are several, all must be good and stand for the same session or API key. Works in read-only transactions.
 Errors: PT401 for a credential that context_begin would not accept (under PostgREST a cookie is taken away with it), PT403 for a cookie alone with an unsafe method from an origin that is not in plinth.allowed_origins, PT400 for credentials of different sessions or malformed settings, PT403 when another identity was fixed in this transaction, 0A000 inside a security-definer function.';
 
 CREATE OR REPLACE FUNCTION plinth.response_header_add(name text, value text) RETURNS void

@@ -16,7 +16,7 @@ CREATE OR REPLACE FUNCTION plinth.api_respond(status text, retry_after interval 
 DECLARE
     code text := CASE status
         WHEN 'invalid_credentials' THEN '401' WHEN 'invalid_token' THEN '401'
-        WHEN 'locked' THEN '403' WHEN 'unverified' THEN '403'
+        WHEN 'locked' THEN '403' WHEN 'unverified' THEN '403' WHEN 'recent_sign_in_required' THEN '403'
         WHEN 'username_taken' THEN '409' WHEN 'email_taken' THEN '409'
         WHEN 'rate_limited' THEN '429' END;
 BEGIN
@@ -33,12 +33,12 @@ END
 $$;
 COMMENT ON FUNCTION plinth.api_respond(text, interval) IS
 'Makes a status that a function returned the status of the HTTP response.
-status: as sign_in, sign_up and others return it. 401 for invalid_credentials and invalid_token, 403 for locked and unverified, 409 for username_taken and email_taken, 429 for rate_limited and whatever has retry_after, which becomes Retry-After; others change nothing. Since it is no error, what was counted and recorded commits. Returns status.';
+status: as sign_in, sign_up and others return it. 401 for invalid_credentials and invalid_token, 403 for locked, unverified and recent_sign_in_required, 409 for username_taken and email_taken, 429 for rate_limited and whatever has retry_after, which becomes Retry-After; others change nothing. Since it is no error, what was counted and recorded commits. Returns status.';
 
 REVOKE ALL ON FUNCTION plinth.request_header(text), plinth.api_respond(text, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.request_header(text), plinth.api_respond(text, interval) TO anon, authenticated, authenticator, plinth_admin;
 
--- {user} in arguments and result stands for the columns of a user, {same_site} in a body for the option.
+-- What stands in braces is in _api_expand.
 CREATE OR REPLACE FUNCTION plinth._api_definitions(OUT area text, OUT name text, OUT anonymous boolean, OUT volatility text,
         OUT arguments text, OUT result text, OUT body text, OUT comment text) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $definitions$
@@ -55,35 +55,88 @@ END
 $body$, 'Creates a user with a password.
 Answers "ok" for an e-mail address that has an account too, which then stays as it is. Sign in afterwards. 400 for an address, password or name that cannot be, 409 and "username_taken" for a username of somebody else, 429 and "rate_limited" for too many tries.'),
 
-('sign_in', 'sign_in', true, 'VOLATILE',
-    'identifier text, password text, transport text DEFAULT ''token'', device_fingerprint text DEFAULT NULL, device_type text DEFAULT NULL, label text DEFAULT NULL, '
-    'OUT status text, OUT user_id uuid, OUT session_id uuid, OUT token text, OUT expires_at timestamptz, '
-    'OUT access_token text, OUT access_expires_at timestamptz, OUT refresh_token text, OUT refresh_expires_at timestamptz', 'record', $body$
+('sign_in', 'sign_in', true, 'VOLATILE', 'identifier text, password text, {device}, {session}', 'record', $body$
 DECLARE
     answer record;
 BEGIN
-    IF transport IS NULL OR transport NOT IN ('token', 'cookie', 'jwt') THEN
-        RAISE EXCEPTION USING ERRCODE = 'PT400', MESSAGE = 'transport is not valid';
-    END IF;
+    {check_transport}
     SELECT * INTO answer FROM plinth.sign_in(identifier, password, device_fingerprint, device_type, plinth.request_header('user-agent'), label);
-    status := plinth.api_respond(answer.status, answer.retry_after);
-    IF answer.status = 'ok' THEN
-        user_id := answer.user_id;
-        session_id := answer.session_id;
-        expires_at := answer.expires_at;
-        IF transport = 'cookie' THEN
-            PERFORM plinth.session_cookie_set(answer.token, answer.expires_at, {same_site});
-        ELSIF transport = 'jwt' THEN
-            SELECT t.access_token, t.access_expires_at, t.refresh_token, t.refresh_expires_at
-                INTO access_token, access_expires_at, refresh_token, refresh_expires_at FROM plinth.tokens_issue(answer.token) t;
-        ELSE
-            token := answer.token;
-        END IF;
-    END IF;
+    {begin_session}
 END
 $body$, 'Signs in with e-mail address or username, and password.
 transport: how the session comes. "token": token, to be sent in the header X-Plinth-Session. "cookie": an HttpOnly cookie, for a page of an allowed origin. "jwt": access_token, to be sent as Authorization: Bearer, and refresh_token for refresh_session. device_fingerprint, device_type and label describe the device in the list of sessions.
 401 and "invalid_credentials"; 403 and "locked" or "unverified", when the password was right; 429 and "rate_limited" or "locked" with Retry-After; 400 for a missing or too long argument.'),
+
+('sign_in', 'magic_link_request', true, 'VOLATILE', 'email text, redirect text DEFAULT NULL', 'text', $body$
+BEGIN
+    RETURN (SELECT plinth.api_respond(a.status, a.retry_after) FROM plinth.magic_link_request(email, redirect) a);
+END
+$body$, 'Has a link mailed that signs in.
+redirect: at most 2000 bytes, for whoever sends the mail. Answers "ok" whether somebody has this address or not. 429 and "rate_limited" with Retry-After.'),
+
+('sign_in', 'magic_link_sign_in', true, 'VOLATILE', 'link_token text, {device}, {session}', 'record', $body$
+DECLARE
+    answer record;
+BEGIN
+    {check_transport}
+    SELECT * INTO answer FROM plinth.magic_link_sign_in(link_token, device_fingerprint, device_type, plinth.request_header('user-agent'), label);
+    {begin_session}
+END
+$body$, 'Signs in by the token of a mailed link.
+link_token: good once. The rest is as in sign_in. 401 and "invalid_credentials" for one that is not good.'),
+
+('sign_in', 'email_code_request', true, 'VOLATILE', 'email text', 'text', $body$
+BEGIN
+    RETURN (SELECT plinth.api_respond(a.status, a.retry_after) FROM plinth.email_code_request(email) a);
+END
+$body$, 'Has a code of six digits mailed that signs in.
+Answers "ok" whether somebody has this address or not. 429 and "rate_limited" with Retry-After.'),
+
+('sign_in', 'email_code_sign_in', true, 'VOLATILE', 'email text, code text, {device}, {session}', 'record', $body$
+DECLARE
+    answer record;
+BEGIN
+    {check_transport}
+    SELECT * INTO answer FROM plinth.email_code_sign_in(email, code, device_fingerprint, device_type, plinth.request_header('user-agent'), label);
+    {begin_session}
+END
+$body$, 'Signs in by a mailed code.
+A code can be tried five times. The rest is as in sign_in. 401 and "invalid_credentials" for one that is not good.'),
+
+('sign_in', 'password_reset_request', true, 'VOLATILE', 'email text', 'text', $body$
+BEGIN
+    RETURN (SELECT plinth.api_respond(a.status, a.retry_after) FROM plinth.password_reset_request(email) a);
+END
+$body$, 'Has a token mailed by which password_reset sets a password.
+Answers "ok" whether somebody has this address or not. 429 and "rate_limited" with Retry-After.'),
+
+('sign_in', 'password_reset', true, 'VOLATILE', 'token text, new_password text', 'text', $body$
+BEGIN
+    RETURN plinth.api_respond(plinth.password_reset(token, new_password));
+END
+$body$, 'Sets a password by a mailed token, and ends all sessions of the user.
+401 and "invalid_token" for one that is not good; 400 for a password that may not be chosen, after which the token is still good.'),
+
+('sign_in', 'email_verify_request', true, 'VOLATILE', 'email text DEFAULT NULL', 'text', $body$
+BEGIN
+    RETURN (SELECT plinth.api_respond(a.status, a.retry_after) FROM plinth.email_verify_request(email) a);
+END
+$body$, 'Has a token mailed that proves who has an address.
+email: left out for that of who is signed in. Answers "ok" whether somebody has this address or not. 429 and "rate_limited" with Retry-After.'),
+
+('sign_in', 'email_verify', true, 'VOLATILE', 'token text', 'text', $body$
+BEGIN
+    RETURN plinth.api_respond(plinth.email_verify(token));
+END
+$body$, 'Marks an address as verified, by a mailed token.
+401 and "invalid_token" for one that is not good.'),
+
+('sign_in', 'email_change_confirm', true, 'VOLATILE', 'token text', 'text', $body$
+BEGIN
+    RETURN plinth.api_respond(plinth.email_change_confirm(token));
+END
+$body$, 'Confirms a change of address, by a token that was mailed to the old or the new one.
+Answers "pending" until the other is confirmed too, then "ok". 401 and "invalid_token"; 409 and "email_taken".'),
 
 ('sign_in', 'refresh_session', true, 'VOLATILE',
     'token text, OUT status text, OUT access_token text, OUT access_expires_at timestamptz, OUT refresh_token text, OUT refresh_expires_at timestamptz', 'record', $body$
@@ -127,7 +180,11 @@ Returns how many.'),
 DECLARE
     answer plinth.users := plinth.me();
 BEGIN
-    {set_user}
+    SELECT answer.id, answer.email, answer.email_verified_at, answer.username, answer.full_name, answer.avatar_url, answer.role, answer.tier,
+            answer.metadata, answer.created_at, answer.last_login_at, plinth.current_roles(), plinth.current_permissions(),
+            plinth.current_session_id(), plinth.current_aal()
+        INTO id, email, email_verified_at, username, full_name, avatar_url, role, tier, metadata, created_at, last_login_at, roles, permissions,
+            session_id, aal;
 END
 $body$, 'The user whose request this is.'),
 
@@ -139,6 +196,68 @@ BEGIN
 END
 $body$, 'Changes what is given about the user whose request this is.
 What is left out stays; clear_fields names which of username, full_name and avatar_url become empty; metadata replaces what was there. 400 for what cannot be, 409 for a username of somebody else.'),
+
+('account', 'delete_me', false, 'VOLATILE', '', 'boolean', $body$
+BEGIN
+    PERFORM plinth.session_cookie_clear();
+    RETURN plinth.user_delete_me();
+END
+$body$, 'Deletes the user whose request this is, so that an administrator can bring them back.
+403 unless they signed in within the last 10 minutes.'),
+
+('account', 'password_change', false, 'VOLATILE', 'current_password text, new_password text', 'text', $body$
+BEGIN
+    RETURN (SELECT plinth.api_respond(a.status, a.retry_after) FROM plinth.password_change(current_password, new_password) a);
+END
+$body$, 'Changes the password, and ends the other sessions of the user.
+401 and "invalid_credentials" for another current password, 403 and "recent_sign_in_required", 400 for a password that may not be chosen, 429 for too many tries.'),
+
+('account', 'email_change_request', false, 'VOLATILE', 'new_email text', 'text', $body$
+BEGIN
+    RETURN (SELECT plinth.api_respond(a.status, a.retry_after) FROM plinth.email_change_request(new_email) a);
+END
+$body$, 'Has tokens mailed to the present and the new address, which both are to be confirmed.
+Answers "ok" whether the new address is free or not. 429 and "rate_limited" with Retry-After.'),
+
+('account', 'api_key_create', false, 'VOLATILE',
+    'name text, scopes text[] DEFAULT ''{}'', expires_at timestamptz DEFAULT NULL, OUT id uuid, OUT key text, OUT prefix text', 'record', $body$
+BEGIN
+    SELECT a.id, a.key, a.prefix INTO id, key, prefix FROM plinth.api_key_create(name, scopes, expires_at) a;
+END
+$body$, 'Makes an API key, to be sent in the header X-API-Key.
+name: for the list. scopes: the only permissions that it gives; empty for all of the user. The key is shown only here.'),
+
+('account', 'api_keys_list', false, 'STABLE', '',
+    'TABLE (id uuid, name text, prefix text, scopes text[], created_at timestamptz, expires_at timestamptz, last_used_at timestamptz)', $body$
+BEGIN
+    RETURN QUERY SELECT a.id, a.name, a.prefix, a.scopes, a.created_at, a.expires_at, a.last_used_at FROM plinth.api_keys_list() a;
+END
+$body$, 'The API keys of the user, without the keys themselves.'),
+
+('account', 'api_key_revoke', false, 'VOLATILE', 'key_id uuid, reason text DEFAULT NULL', 'boolean', $body$
+BEGIN
+    IF key_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT400', MESSAGE = 'key_id is missing';
+    ELSIF NOT plinth.api_key_revoke(key_id, reason) THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT404', MESSAGE = 'API key not found';
+    END IF;
+    RETURN true;
+END
+$body$, 'Ends an API key of the user.
+404 when there is no such key.'),
+
+('account', 'verification_request', false, 'VOLATILE', 'kind text, documents jsonb DEFAULT ''[]'', data jsonb DEFAULT ''{}''', 'uuid', $body$
+BEGIN
+    RETURN plinth.verification_request(kind, documents, data);
+END
+$body$, 'Asks the administrators to verify something about the user.
+Returns the id. 409 while another request of that kind is pending.'),
+
+('account', 'verifications_list', false, 'STABLE', '', '{verifications}', $body$
+BEGIN
+    RETURN QUERY SELECT {verification} FROM plinth.verifications_list() v;
+END
+$body$, 'What the user has asked to be verified.'),
 
 ('account', 'my_sessions', false, 'STABLE', '',
     'TABLE (id uuid, is_current boolean, device_type text, label text, address text, user_agent text, aal integer, created_at timestamptz, '
@@ -173,17 +292,17 @@ $body$, 'Ends all sessions of the user but this one.
 Returns how many.'),
 
 ('admin', 'users_search', false, 'STABLE',
-    'query text DEFAULT NULL, status text DEFAULT NULL, role text DEFAULT NULL, tier text DEFAULT NULL, limit_count integer DEFAULT 50, after uuid DEFAULT NULL',
+    'query text DEFAULT NULL, status text DEFAULT NULL, role text DEFAULT NULL, tier text DEFAULT NULL, limit_count integer DEFAULT 50, after_id uuid DEFAULT NULL',
     'TABLE (id uuid, email text, email_verified_at timestamptz, username text, full_name text, avatar_url text, user_role text, user_tier text, user_status text, '
     'status_reason text, banned_until timestamptz, metadata jsonb, app_metadata jsonb, created_at timestamptz, updated_at timestamptz, '
     'last_login_at timestamptz, deleted_at timestamptz)', $body$
 BEGIN
     RETURN QUERY SELECT u.id, u.email, u.email_verified_at, u.username, u.full_name, u.avatar_url, u.role, u.tier, u.status, u.status_reason,
             u.banned_until, u.metadata, u.app_metadata, u.created_at, u.updated_at, u.last_login_at, u.deleted_at
-        FROM plinth.users_search(query, status, role, tier, limit_count, after) u;
+        FROM plinth.users_search(query, status, role, tier, limit_count, after_id) u;
 END
 $body$, 'Users, a page at a time; for administrators.
-query: the beginning of an e-mail address or username, or an id. status: active, locked, banned or deleted. limit_count: 1 to 1000. after: the id of the last user of the page before. 401 or 403 for who is no administrator.'),
+query: the beginning of an e-mail address or username, or an id. status: active, locked, banned or deleted. limit_count: 1 to 1000. after_id: the id of the last user of the page before. 401 or 403 for who is no administrator.'),
 
 ('admin', 'user_create', false, 'VOLATILE',
     'email text DEFAULT NULL, username text DEFAULT NULL, full_name text DEFAULT NULL, role text DEFAULT NULL, tier text DEFAULT NULL, '
@@ -247,6 +366,36 @@ BEGIN
 END
 $body$, 'Brings a deleted user back, for administrators.'),
 
+('admin', 'password_set', false, 'VOLATILE', 'user_id uuid, password text', 'boolean', $body$
+BEGIN
+    PERFORM plinth.password_set(user_id, password);
+    RETURN true;
+END
+$body$, 'Gives a user another password, and ends their sessions, for administrators.'),
+
+('admin', 'verifications_search', false, 'STABLE',
+    'status text DEFAULT ''pending'', kind text DEFAULT NULL, limit_count integer DEFAULT 50, after_id uuid DEFAULT NULL', '{verifications}', $body$
+BEGIN
+    RETURN QUERY SELECT {verification} FROM plinth.verifications_search(status, kind, limit_count, after_id) v;
+END
+$body$, 'What users have asked to be verified, a page at a time, for administrators.'),
+
+('admin', 'verification_approve', false, 'VOLATILE', 'request_id uuid, reason text DEFAULT NULL, role text DEFAULT NULL', 'boolean', $body$
+BEGIN
+    PERFORM plinth.verification_approve(request_id, reason, role);
+    RETURN true;
+END
+$body$, 'Approves what a user asked to be verified, for administrators.
+role: becomes the role of the user. 404 for no such request, 409 when it is not pending.'),
+
+('admin', 'verification_reject', false, 'VOLATILE', 'request_id uuid, reason text', 'boolean', $body$
+BEGIN
+    PERFORM plinth.verification_reject(request_id, reason);
+    RETURN true;
+END
+$body$, 'Rejects what a user asked to be verified, for administrators.
+reason: which the user sees. 404 for no such request, 409 when it is not pending.'),
+
 ('admin', 'user_role_grant', false, 'VOLATILE', 'user_id uuid, role text, expires_at timestamptz DEFAULT NULL, reason text DEFAULT NULL', 'boolean', $body$
 BEGIN
     PERFORM plinth.user_role_grant(user_id, role, expires_at, reason);
@@ -261,32 +410,54 @@ END
 $body$, 'Takes a role from a user, for administrators.')
 $definitions$;
 
+-- What several definitions share; each may use those after it.
+CREATE OR REPLACE FUNCTION plinth._api_expand(definition text, same_site text) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $expand$
+DECLARE
+    macro text[];
+BEGIN
+    FOREACH macro SLICE 1 IN ARRAY ARRAY[
+        ['user', 'OUT id uuid, OUT email text, OUT email_verified_at timestamptz, OUT username text, OUT full_name text, '
+            'OUT avatar_url text, OUT role text, OUT tier text, OUT metadata jsonb, OUT created_at timestamptz, OUT last_login_at timestamptz, '
+            'OUT roles text[], OUT permissions text[], OUT session_id uuid, OUT aal integer'],
+        ['device', 'transport text DEFAULT ''token'', device_fingerprint text DEFAULT NULL, device_type text DEFAULT NULL, label text DEFAULT NULL'],
+        ['session', 'OUT status text, OUT user_id uuid, OUT session_id uuid, OUT token text, OUT expires_at timestamptz, '
+            'OUT access_token text, OUT access_expires_at timestamptz, OUT refresh_token text, OUT refresh_expires_at timestamptz'],
+        ['check_transport', $$IF transport IS NULL OR transport NOT IN ('token', 'cookie', 'jwt') THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT400', MESSAGE = 'transport is not valid';
+    END IF;$$],
+        ['begin_session', $$status := plinth.api_respond(answer.status, answer.retry_after);
+    IF answer.status = 'ok' THEN
+        user_id := answer.user_id;
+        session_id := answer.session_id;
+        expires_at := answer.expires_at;
+        IF transport = 'cookie' THEN
+            PERFORM plinth.session_cookie_set(answer.token, answer.expires_at, {same_site});
+        ELSIF transport = 'jwt' THEN
+            SELECT t.access_token, t.access_expires_at, t.refresh_token, t.refresh_expires_at
+                INTO access_token, access_expires_at, refresh_token, refresh_expires_at FROM plinth.tokens_issue(answer.token) t;
+        ELSE
+            token := answer.token;
+        END IF;
+    END IF;$$],
+        ['verifications', 'TABLE (id uuid, user_id uuid, request_kind text, request_status text, documents jsonb, data jsonb, created_at timestamptz, '
+            'reviewed_at timestamptz, review_reason text, granted_role text)'],
+        ['verification', 'v.id, v.user_id, v.kind, v.status, v.documents, v.data, v.created_at, v.reviewed_at, v.reason, v.granted_role'],
+        ['same_site', quote_literal(same_site)]]
+    LOOP
+        definition := replace(definition, '{' || macro[1] || '}', macro[2]);
+    END LOOP;
+    RETURN definition;
+END
+$expand$;
+
 -- What will be made in a schema, with the options put in.
 CREATE OR REPLACE FUNCTION plinth._api_wanted(areas text[], same_site text, OUT name text, OUT anonymous boolean, OUT volatility text,
         OUT arguments text, OUT result text, OUT body text, OUT comment text) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.name, d.anonymous, d.volatility,
-        replace(d.arguments, '{user}', 'OUT id uuid, OUT email text, OUT email_verified_at timestamptz, OUT username text, OUT full_name text, '
-            'OUT avatar_url text, OUT role text, OUT tier text, OUT metadata jsonb, OUT created_at timestamptz, OUT last_login_at timestamptz, '
-            'OUT roles text[], OUT permissions text[], OUT session_id uuid, OUT aal integer'),
-        d.result,
-        replace(replace(d.body, '{same_site}', quote_literal(_api_wanted.same_site)), '{set_user}', 'id := answer.id;
-    email := answer.email;
-    email_verified_at := answer.email_verified_at;
-    username := answer.username;
-    full_name := answer.full_name;
-    avatar_url := answer.avatar_url;
-    role := answer.role;
-    tier := answer.tier;
-    metadata := answer.metadata;
-    created_at := answer.created_at;
-    last_login_at := answer.last_login_at;
-    roles := plinth.current_roles();
-    permissions := plinth.current_permissions();
-    session_id := plinth.current_session_id();
-    aal := plinth.current_aal();'),
-        d.comment
-    FROM plinth._api_definitions() d WHERE d.area = ANY (_api_wanted.areas)
+    SELECT d.name, d.anonymous, d.volatility, plinth._api_expand(d.arguments, $2), plinth._api_expand(d.result, $2),
+        plinth._api_expand(d.body, $2), d.comment
+    FROM plinth._api_definitions() d WHERE d.area = ANY ($1)
 $$;
 
 -- Whether a function in a schema is the one that api_install made; NULL where there is none.
@@ -393,8 +564,8 @@ COMMENT ON FUNCTION plinth.api_uninstall(text) IS
 'Drops what api_install made in a schema.
 target_schema: the schema. A function that was changed since stays. Returns how many were dropped. Errors: 42501 for functions of another owner, 2BP01 when something depends on one.';
 
-REVOKE ALL ON FUNCTION plinth._api_definitions(), plinth._api_wanted(text[], text), plinth._api_is_ours(text, text), plinth._api_drop(text, text),
+REVOKE ALL ON FUNCTION plinth._api_definitions(), plinth._api_expand(text, text), plinth._api_wanted(text[], text), plinth._api_is_ours(text, text), plinth._api_drop(text, text),
     plinth.api_install(text, text[], text), plinth.api_uninstall(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION plinth._api_definitions(), plinth._api_wanted(text[], text), plinth._api_is_ours(text, text), plinth._api_drop(text, text),
+GRANT EXECUTE ON FUNCTION plinth._api_definitions(), plinth._api_expand(text, text), plinth._api_wanted(text[], text), plinth._api_is_ours(text, text), plinth._api_drop(text, text),
     plinth.api_install(text, text[], text), plinth.api_uninstall(text) TO plinth_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON plinth.api_functions TO plinth_admin;

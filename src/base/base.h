@@ -42,6 +42,7 @@ extern char *plinth_setting_trusted_authenticators;
 extern char *plinth_setting_trusted_proxies;
 extern char *plinth_setting_allowed_origins;
 extern char *plinth_setting_session_header;
+extern char *plinth_setting_api_key_header;
 extern char *plinth_setting_session_cookie;
 
 extern int plinth_setting_argon2_memory; /* KiB */

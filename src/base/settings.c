@@ -27,6 +27,7 @@ char *plinth_setting_trusted_authenticators;
 char *plinth_setting_trusted_proxies;
 char *plinth_setting_allowed_origins;
 char *plinth_setting_session_header;
+char *plinth_setting_api_key_header;
 char *plinth_setting_session_cookie;
 
 int plinth_setting_argon2_memory;
@@ -220,6 +221,8 @@ static const StringSetting string_settings[] = {
 	 &plinth_setting_allowed_origins, "", PGC_SIGHUP, GUC_LIST_INPUT, plinth_base_check_origins},
 	{"plinth.session_header", "HTTP header that carries a session's token.",
 	 &plinth_setting_session_header, "X-Plinth-Session", PGC_SIGHUP, 0, check_header_name},
+	{"plinth.api_key_header", "HTTP header that carries an API key.",
+	 &plinth_setting_api_key_header, "X-API-Key", PGC_SIGHUP, 0, check_header_name},
 	{"plinth.session_cookie", "Cookie that carries a session's token.",
 	 &plinth_setting_session_cookie, "__Host-plinth_session", PGC_SIGHUP, 0, check_header_name},
 };

@@ -8,8 +8,9 @@
  * stands for that they hold.
  *
  * The credential is looked for in this order: Authorization (Bearer),
- * plinth.session_header, plinth.session_cookie.  All that are there must be
- * good and stand for the same session; the first counts.  A cookie is sent by
+ * plinth.session_header, plinth.api_key_header, plinth.session_cookie.  All
+ * that are there must be good and stand for the same session or API key; the
+ * first counts.  A cookie is sent by
  * the browser whoever asks it to, so one that stands alone needs an allowed
  * origin to change something.
  */
@@ -17,6 +18,7 @@
 
 #include "base/base.h"
 #include "fmgr.h"
+#include "identity/identity.h"
 #include "session/internal.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -28,6 +30,7 @@ typedef enum Source
 {
 	SOURCE_BEARER,
 	SOURCE_HEADER,
+	SOURCE_API_KEY,
 	SOURCE_COOKIE,
 	SOURCE_COUNT
 } Source;
@@ -78,8 +81,11 @@ find_caller(Source source, char *credential, PlinthCaller *caller)
 		if (!plinth_session_caller_find_session(value, caller))
 			refuse_cookie();
 	}
-	else if (!plinth_session_caller_find(value, caller))
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
+	else if ((source == SOURCE_API_KEY && !plinth_identity_api_key_shaped(value)) ||
+			 !plinth_session_caller_find(value, caller))
+		ereport(ERROR,
+				(errcode(PLINTH_ERRCODE_UNAUTHENTICATED),
+				 errmsg("%s is not valid", source == SOURCE_API_KEY ? "API key" : "session")));
 }
 
 static void
@@ -107,6 +113,8 @@ plinth_session_pre_request(PG_FUNCTION_ARGS)
 	credentials[SOURCE_BEARER] = bearer(headers);
 	credentials[SOURCE_HEADER] =
 		plinth_base_request_header_value(headers, plinth_setting_session_header);
+	credentials[SOURCE_API_KEY] =
+		plinth_base_request_header_value(headers, plinth_setting_api_key_header);
 	credentials[SOURCE_COOKIE] = plinth_base_request_field(cookies, plinth_setting_session_cookie);
 
 	for (Source source = 0; source < SOURCE_COUNT; source++)

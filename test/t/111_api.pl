@@ -157,6 +157,56 @@ is(post('user_unlock', { user_id => $ann }, \%ben)->{content}, 'true', 'unlocks'
 is(post('user_lock', { user_id => '00000000-0000-0000-0000-000000000000' }, \%ben)->{status}, 404, 'an unknown user');
 is(post('user_create', { email => 'ann@test.test' }, \%ben)->{status}, 409, 'an address that is taken');
 
+# ---- by mail ------------------------------------------------------------------------------------
+# What the sender of mail would be handed.
+sub mailed
+{
+	my ($kind) = @_;
+	my $token = $node->safe_psql('postgres', "SELECT token FROM plinth.outbox_claim('test', 1000) WHERE kind = '$kind'");
+	push @secrets, $token if length $token > 6;
+	return $token;
+}
+is(short(post($_, { email => 'nobody@test.test' })), '200 ok', "$_ for an unknown address") foreach qw(password_reset_request magic_link_request email_code_request email_verify_request);
+is($node->safe_psql('postgres', "SELECT count(*) FROM plinth.outbox_claim('test', 1000)"), '0', 'mails nothing');
+is(short(post('password_reset_request', { email => 'ann@test.test' })), '200 ok', 'and answers alike for a known one');
+my $reset = mailed('password_reset');
+is(post('password_reset', { token => $reset, new_password => 'x' })->{status}, 400, 'a short password');
+is(short(post('password_reset', { token => $reset, new_password => "$password 2" })), '200 ok', 'a reset');
+is(short(post('password_reset', { token => $reset, new_password => "$password 3" })), '401 invalid_token', 'only once');
+$in{password} = "$password 2";
+my $signed_in = post('sign_in', \%in);
+%by_token = ('X-Plinth-Session' => $signed_in->{json}{token});
+is(short(post('password_change', { current_password => 'wrong', new_password => "$password 4" }, \%by_token)), '401 invalid_credentials', 'a change by a wrong password');
+is(short(post('password_change', { current_password => "$password 2", new_password => $password }, \%by_token)), '200 ok', 'a change');
+$in{password} = $password;
+is(short(post('magic_link_request', { email => 'ann@test.test' })), '200 ok', 'a magic link');
+$answer = post('magic_link_sign_in', { link_token => mailed('magic_link'), transport => 'cookie' }, {@page});
+is(short($answer), '200 ok', 'signs in');
+like($answer->{headers}{'set-cookie'}, qr/^__Host-plinth_session=pls_/, 'by a cookie');
+is(short(post('email_code_sign_in', { email => 'ann@test.test', code => '000000' })), '401 invalid_credentials', 'no such code');
+
+# ---- API keys --------------------------------------------------------------------------------------
+$answer = post('api_key_create', { name => 'ci', scopes => ['reports:read'] }, \%by_token);
+my ($key, $key_id) = @{ $answer->{json} }{ 'key', 'id' };
+push @secrets, $key;
+my %by_key = ('X-API-Key' => $key);
+$answer = get('me', \%by_key);
+is("$answer->{status} $answer->{json}{username} " . ($answer->{json}{session_id} // 'none'), '200 ann none', 'me by an API key');
+is(get('me', { 'X-API-Key' => $_ })->{status}, 401, 'none is ' . substr($_, 0, 4)) foreach 'x', "${key}x", $by_token{'X-Plinth-Session'};
+is(short(get('me', { %by_key, %by_token })), '400 request has two different credentials', 'beside a session');
+is(post('api_key_create', { name => 'more' }, \%by_key)->{status}, 403, 'it makes no other');
+is(get('api_keys_list', \%by_token)->{json}[0]{name}, 'ci', 'in the list');
+is(post('api_key_revoke', { key_id => $key_id }, \%ben)->{status}, 200, 'an administrator ends it');
+is(post('api_key_revoke', { key_id => $key_id }, \%by_token)->{status}, 404, 'only once');
+is(get('me', \%by_key)->{status}, 401, 'and it is over');
+
+# ---- verification -------------------------------------------------------------------------------------
+my $request = post('verification_request', { kind => 'company', documents => [ { url => 's3://x' } ] }, \%by_token)->{json};
+is(post('verification_request', { kind => 'company' }, \%by_token)->{status}, 409, 'another request while one is pending');
+is(get('verifications_search', \%ben)->{json}[0]{id}, $request, 'an administrator finds it');
+is(post('verification_approve', { request_id => $request, reason => 'good' }, \%ben)->{content}, 'true', 'approves');
+is(get('verifications_list', \%by_token)->{json}[0]{request_status}, 'approved', 'and the user sees it');
+
 # ---- too many tries -----------------------------------------------------------------------------
 for my $try (1 .. 50)
 {
@@ -169,7 +219,8 @@ is(short(post('sign_in', \%in, { 'X-Forwarded-For' => '203.0.113.4' })), '200 ok
 
 # ---- OpenAPI, and for whom it shows what ---------------------------------------------------------
 my $paths = get('')->{json}{paths};
-is(join(' ', grep { $_ ne '/' } sort keys %$paths), '/rpc/jwks /rpc/refresh_session /rpc/sign_in /rpc/sign_up', 'what anybody can call');
+is(join(' ', grep { $_ ne '/' } sort keys %$paths), join(' ', map { "/rpc/$_" } qw(email_change_confirm email_code_request email_code_sign_in email_verify
+	email_verify_request jwks magic_link_request magic_link_sign_in password_reset password_reset_request refresh_session sign_in sign_up)), 'what anybody can call');
 is($paths->{'/rpc/sign_in'}{post}{summary}, 'Signs in with e-mail address or username, and password.', 'the summary');
 like($paths->{'/rpc/sign_in'}{post}{description}, qr/^transport: how the session comes\./, 'the description');
 $paths = get('', \%ben)->{json}{paths};
