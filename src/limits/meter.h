@@ -18,6 +18,7 @@
 #define PLINTH_METER_MAX_KEY 1024      /* bytes */
 #define PLINTH_METER_MAX_DIMENSION 200 /* bytes */
 #define PLINTH_METER_MAX_ZONE 64       /* bytes, with the zero */
+#define PLINTH_METER_MAX_SCALE 12
 #define PLINTH_METER_NO_QUOTA PG_INT64_MAX
 
 typedef enum PlinthMeterPeriod

@@ -2,31 +2,52 @@
  * meter_amount.c
  *		Amounts: numeric for those who use a meter and in tables, integers of
  *		10^-scale in shared memory.  Nothing is rounded on the way.
+ *
+ * Most of what meter_add costs is here, so numbers that are always the same are
+ * made once: they stay for the backend's life.
  */
 #include "postgres.h"
 
 #include "limits/meter.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+static Datum
+constant(Numeric *kept, int64 value)
+{
+	if (*kept == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		*kept = int64_to_numeric(value);
+		MemoryContextSwitchTo(old);
+	}
+	return NumericGetDatum(*kept);
+}
 
 /* The amount times 10^scale. */
 static Datum
 scaled(Numeric amount, int scale)
 {
+	static Numeric powers[PLINTH_METER_MAX_SCALE + 1];
 	int64 power = 1;
 
+	if (scale == 0)
+		return NumericGetDatum(amount);
 	for (int i = 0; i < scale; i++)
 		power *= 10;
 	return DirectFunctionCall2(numeric_mul, NumericGetDatum(amount),
-							   NumericGetDatum(int64_to_numeric(power)));
+							   constant(&powers[scale], power));
 }
 
 static bool
 fits(Datum value)
 {
-	return DatumGetBool(DirectFunctionCall2(numeric_le, value,
-											NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) &&
-		   DatumGetBool(DirectFunctionCall2(numeric_ge, value,
-											NumericGetDatum(int64_to_numeric(PG_INT64_MIN))));
+	static Numeric most;
+	static Numeric least;
+
+	return DatumGetBool(DirectFunctionCall2(numeric_le, value, constant(&most, PG_INT64_MAX))) &&
+		   DatumGetBool(DirectFunctionCall2(numeric_ge, value, constant(&least, PG_INT64_MIN)));
 }
 
 int64

@@ -1,10 +1,10 @@
 # Meters, leases and limits beside what changes under them: an extension that is
 # made anew and rolled back, DROP EXTENSION and DROP DATABASE under load, quotas
-# that change in a transaction, a promotion.
+# that change in a transaction, a promotion, and a server without the library.
 use strict;
 use warnings;
 
-use PlinthTest qw(psql_ok wait_until);
+use PlinthTest qw(psql_ok psql_fails_like wait_until);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -130,6 +130,14 @@ is($holder->query_safe("SELECT plinth.lease_release('$lease')"), 't', 'and is gi
 $holder->quit;
 is($standby->safe_psql('postgres', "SELECT plinth.lease_acquire('l', 'k', 1) IS NOT NULL"), 't', 'for the next');
 $standby->stop('fast');
+
+# ---- a server that does not load it ----------------------------------------------------------------
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->start;
+psql_fails_like($node, 'postgres', "SELECT $_", qr/plinth must be loaded via "shared_preload_libraries"/, $_)
+  foreach "plinth.rate_limit_allow('keep', 'a')", "plinth.rate_limit_require('keep', 'a')", "allowed FROM plinth.rate_limit_check_adhoc('a', 1, '1 s')",
+  "plinth.meter_add('m', 1, 'a')", "allowed FROM plinth.meter_check('q', 1, 'a')", "plinth.lease_acquire('l', 'k', 1)";
+$node->stop('fast');
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP:|stuck spinlock|signal 11/, 'nothing went wrong that should not') foreach $node, $standby;
 
 done_testing();
