@@ -418,7 +418,7 @@ The session must have been signed in to within plinth.recent_sign_in, by the use
 CREATE OR REPLACE FUNCTION plinth._user_delete_me() RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM FROM plinth.sessions s WHERE s.id = plinth.current_session_id() AND s.impersonator_id IS NULL
+    PERFORM FROM plinth.sessions s WHERE s.id = plinth.current_session_id() AND s.impersonation_reason IS NULL
         AND s.authenticated_at > clock_timestamp() - current_setting('plinth.recent_sign_in')::interval;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'PT403', MESSAGE = 'sign in again first';

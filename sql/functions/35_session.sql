@@ -47,15 +47,26 @@ GRANT EXECUTE ON FUNCTION plinth.sign_in(text, text, text, text, text, text), pl
 GRANT EXECUTE ON FUNCTION plinth.session_revoke(uuid), plinth.session_revoke_all(uuid, boolean)
     TO authenticated, plinth_admin;
 
+-- Policies ask it.
+CREATE OR REPLACE FUNCTION plinth.is_impersonated() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_session_is_impersonated';
+COMMENT ON FUNCTION plinth.is_impersonated() IS
+'Tells whether an administrator acts as the user of this request context.
+Returns false without a context. Audit entries name the administrator.
+Errors: none of its own.';
+REVOKE ALL ON FUNCTION plinth.is_impersonated() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.is_impersonated() TO anon, authenticated, authenticator, plinth_admin, plinth_owner;
+
 -- All but the hash of the token.
 GRANT SELECT (id, user_id, aal, authenticated_at, device_fingerprint, device_type, address, user_agent, label, created_at,
-    last_active_at, expires_at, idle_timeout, revoked_at, revoked_reason, impersonator_id, impersonation_reason)
+    last_active_at, expires_at, idle_timeout, revoked_at, revoked_reason, impersonator_id, impersonation_reason, impersonator_session_id)
     ON plinth.sessions TO authenticated, plinth_admin;
 DROP POLICY IF EXISTS sessions_admin ON plinth.sessions;
 CREATE POLICY sessions_admin ON plinth.sessions FOR SELECT TO plinth_admin USING (true);
 DROP POLICY IF EXISTS sessions_own ON plinth.sessions;
 CREATE POLICY sessions_own ON plinth.sessions FOR SELECT TO authenticated
-    USING (user_id = (SELECT plinth.current_user_id()));
+    USING (user_id = (SELECT plinth.current_user_id())
+           AND (id = (SELECT plinth.current_session_id()) OR NOT (SELECT plinth.is_impersonated())));
 
 -- ---------------------------------------------------------------------------
 -- What sessions in shared memory depend on: ENABLE ALWAYS, so that a change by

@@ -264,7 +264,7 @@ $body$, 'What the user has asked to be verified.'),
     'last_active_at timestamptz, expires_at timestamptz, impersonated boolean)', $body$
 BEGIN
     RETURN QUERY SELECT s.id, s.id IS NOT DISTINCT FROM plinth.current_session_id(), s.device_type, s.label, host(s.address), s.user_agent, s.aal::integer,
-            s.created_at, s.last_active_at, s.expires_at, s.impersonator_id IS NOT NULL
+            s.created_at, s.last_active_at, s.expires_at, s.impersonation_reason IS NOT NULL
         FROM plinth.sessions s
         WHERE s.user_id = plinth.current_user_id() AND s.revoked_at IS NULL AND s.expires_at > clock_timestamp()
             AND (s.idle_timeout IS NULL OR s.last_active_at + s.idle_timeout > clock_timestamp())

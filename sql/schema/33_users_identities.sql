@@ -23,7 +23,7 @@ CREATE TABLE plinth.user_key_sources (
     relation    regclass,
     key_column  name,
     user_column name,  -- with plinth's id of the user; NULL: the rows are adopted
-    columns     jsonb CHECK (pg_catalog.jsonb_typeof(columns) = 'object'), -- of an adopted table: {"email": "mail", …}
+    columns     jsonb CHECK (pg_catalog.jsonb_typeof(columns) = 'object'), -- of an adopted table: {"email": "mail", ...}
     provider    text,
     CHECK ((relation IS NULL) = (key_column IS NULL) AND (relation IS NULL) <> (provider IS NULL)),
     CHECK (provider IS NULL OR user_column IS NULL),

@@ -24,6 +24,7 @@
 #define PLINTH_ERRCODE_BAD_REQUEST MAKE_SQLSTATE('P', 'T', '4', '0', '0')
 #define PLINTH_ERRCODE_UNAUTHENTICATED MAKE_SQLSTATE('P', 'T', '4', '0', '1')
 #define PLINTH_ERRCODE_FORBIDDEN MAKE_SQLSTATE('P', 'T', '4', '0', '3')
+#define PLINTH_ERRCODE_NOT_FOUND MAKE_SQLSTATE('P', 'T', '4', '0', '4')
 #define PLINTH_ERRCODE_CONFLICT MAKE_SQLSTATE('P', 'T', '4', '0', '9')
 #define PLINTH_ERRCODE_TOO_MANY_REQUESTS MAKE_SQLSTATE('P', 'T', '4', '2', '9')
 
@@ -63,6 +64,7 @@ extern int plinth_setting_session_idle_timeout;   /* s */
 extern int plinth_setting_session_memory;         /* KiB */
 extern int plinth_setting_session_flush_interval; /* ms */
 extern int plinth_setting_session_retention;      /* s */
+extern int plinth_setting_sessions_per_user;      /* 0: any number */
 extern int plinth_setting_jwt_lifetime;           /* s */
 extern int plinth_setting_jwt_leeway;             /* s */
 extern int plinth_setting_refresh_grace;          /* s */

@@ -56,6 +56,12 @@ plinth_identity_has_permission_named(const char *permission)
 								   permission);
 }
 
+bool
+plinth_identity_access_permits(const char *access, const char *permission)
+{
+	return plinth_identity_permits(&plinth_identity_access_of(access)->permissions, permission);
+}
+
 Datum
 plinth_identity_has_role(PG_FUNCTION_ARGS)
 {
@@ -143,8 +149,12 @@ plinth_identity_require_permission(PG_FUNCTION_ARGS)
 bool
 plinth_identity_is_admin(void)
 {
+	const PlinthContext *context = plinth_base_context();
 	Oid role;
 
+	/* Nobody administers as somebody else. */
+	if (context != NULL && context->impersonator != NULL)
+		return false;
 	if (is_signed_in())
 		return plinth_identity_has_permission_named(PLINTH_PERMISSION_ADMIN);
 	role = get_role_oid(ADMIN_ROLE, true);

@@ -90,6 +90,9 @@ extern char *plinth_identity_access(const pg_uuid_t *user_id, const char *role, 
  */
 extern char **plinth_identity_role_names(const char *access, int *count);
 
+/* Whether such a list comes to a permission by now.  No SPI connection of the caller's. */
+extern bool plinth_identity_access_permits(const char *access, const char *permission);
+
 /* Whether the context's user has a permission now, within the scopes of an API key. */
 extern bool plinth_identity_has_permission_named(const char *permission);
 
@@ -101,6 +104,12 @@ extern bool plinth_identity_has_permission_named(const char *permission);
 #define PLINTH_PERMISSION_ADMIN "plinth:admin"
 extern bool plinth_identity_is_admin(void);
 extern void plinth_identity_require_admin(void);
+
+/*
+ * The context, whose user it must be who calls: PT401; PT403 for who
+ * impersonates them, and for an API key.
+ */
+extern const PlinthContext *plinth_identity_require_self(void);
 
 /*
  * The application's own key of a user, palloc'd; NULL where there is none.  No

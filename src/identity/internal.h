@@ -22,9 +22,6 @@ extern void plinth_identity_password_check(text *password);
 /* As above, and its hash; palloc'd.  A copy of the argument is wiped. */
 extern char *plinth_identity_password_hash(Datum argument);
 
-/* The context's user, who must not be somebody who acts as the user: PT401, PT403. */
-extern const PlinthContext *plinth_identity_require_self(void);
-
 /* A row of a status and of how long to wait. */
 extern Datum plinth_identity_status_row(FunctionCallInfo fcinfo, const char *status,
 										int64 retry_after);

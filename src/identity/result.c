@@ -20,9 +20,10 @@ plinth_identity_require_self(void)
 
 	if (context == NULL || !context->has_user)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	if (context->impersonator != NULL || context->api_key != NULL)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
-						errmsg("only the user may change their credentials")));
+	if (context->impersonator != NULL)
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not while impersonating")));
+	if (context->api_key != NULL)
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not with an API key")));
 	return context;
 }
 

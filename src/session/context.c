@@ -198,6 +198,8 @@ plinth_session_init(void)
 	plinth_base_secret_function("email_code_sign_in");
 	plinth_base_secret_function("session_verify");
 	plinth_base_secret_function("context_begin");
+	plinth_base_secret_function("session_confirm");
+	plinth_base_secret_function("session_impersonate");
 	plinth_base_secret_function("jwt_issue");
 	plinth_base_secret_function("jwt_verify");
 	plinth_base_secret_function("jwt_user_key");

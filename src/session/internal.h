@@ -69,6 +69,12 @@ typedef struct PlinthSessionStart
 	pg_uuid_t user_id;
 	int aal;
 	PlinthDevice device;
+
+	/* Of an administrator who acts as the user; who may have no user themselves. */
+	text *impersonation_reason;               /* NULL: it is the user */
+	const pg_uuid_t *impersonator_id;         /* or NULL */
+	const pg_uuid_t *impersonator_session_id; /* or NULL */
+	TimestampTz expires_at;                   /* counts only then */
 } PlinthSessionStart;
 
 typedef struct PlinthNewSession
@@ -80,10 +86,14 @@ typedef struct PlinthNewSession
 
 /*
  * Begins a session of a user whose identity the caller verified and whose row
- * it has locked.  The caller writes the audit entry.  No SPI connection of the
+ * it has locked.  PT403 for a device that is banned.  The caller writes the
+ * audit entry.  No SPI connection of the
  * caller's.
  */
 extern void plinth_session_start(const PlinthSessionStart *start, PlinthNewSession *session);
+
+/* Is a device banned, for this user or for everybody?  As of now.  No SPI connection of the caller's. */
+extern bool plinth_session_device_banned(const pg_uuid_t *user_id, const PlinthDevice *device);
 
 /*
  * Ends a session, whoever asks; false when there is none that goes on.  The

@@ -44,6 +44,8 @@ static PlinthPlan revoke_all_plan = {
 	.argtypes = {UUIDOID, UUIDOID, TEXTOID},
 };
 
+PGDLLEXPORT Datum plinth_session_revoke_others(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_session_revoke_others);
 PGDLLEXPORT Datum plinth_session_revoke(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_session_revoke_all(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_session_revoke);
@@ -117,6 +119,9 @@ plinth_session_revoke(PG_FUNCTION_ARGS)
 	else
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("no current session")));
 
+	/* Who acts as a user ends no session of theirs but this one. */
+	if (caller != NULL && (!caller->has_session || memcmp(id, &caller->session_id, UUID_LEN) != 0))
+		(void) plinth_identity_require_self();
 	revoked =
 		end_session(id, caller ? &caller->user_id : NULL, caller ? REASON_USER : REASON_ADMIN);
 	if (revoked)
@@ -138,20 +143,14 @@ choose_user(const pg_uuid_t *wanted, const PlinthContext *caller)
 	return &caller->user_id;
 }
 
-Datum
-plinth_session_revoke_all(PG_FUNCTION_ARGS)
+/* Ends all of a user's sessions; the caller may. */
+static int
+end_all(const pg_uuid_t *user_id, const PlinthContext *caller, bool keep_current)
 {
-	const PlinthContext *caller;
-	const pg_uuid_t *user_id;
-	bool keep_current = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	Datum values[3];
 	char nulls[3] = {' ', 'n', ' '};
 	PlinthAsOwner owner;
 	int revoked;
-
-	PreventCommandIfReadOnly("plinth.session_revoke_all()");
-	caller = require_caller();
-	user_id = choose_user(PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), caller);
 
 	values[0] = UUIDPGetDatum(user_id);
 	values[1] = (Datum) 0;
@@ -173,5 +172,29 @@ plinth_session_revoke_all(PG_FUNCTION_ARGS)
 	if (revoked > 0)
 		plinth_audit_record("plinth.session_revoke_all", plinth_identity_resource(user_id),
 							"success", NULL);
-	PG_RETURN_INT32(revoked);
+	return revoked;
+}
+
+Datum
+plinth_session_revoke_all(PG_FUNCTION_ARGS)
+{
+	const PlinthContext *caller;
+	const pg_uuid_t *user_id;
+
+	PreventCommandIfReadOnly("plinth.session_revoke_all()");
+	caller = require_caller();
+	if (caller != NULL)
+		(void) plinth_identity_require_self();
+	user_id = choose_user(PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), caller);
+	PG_RETURN_INT32(end_all(user_id, caller, !PG_ARGISNULL(1) && PG_GETARG_BOOL(1)));
+}
+
+Datum
+plinth_session_revoke_others(PG_FUNCTION_ARGS)
+{
+	const PlinthContext *caller;
+
+	PreventCommandIfReadOnly("plinth.session_revoke_others()");
+	caller = plinth_identity_require_self();
+	PG_RETURN_INT32(end_all(&caller->user_id, caller, true));
 }

@@ -80,8 +80,7 @@ record(const char *action, const PlinthAuth *auth, const PlinthNewSession *sessi
 
 /* The session of whoever was let in, the audit entry of all, and the answer. */
 static Datum
-answer(FunctionCallInfo fcinfo, const char *action, const PlinthAuth *auth,
-	   const PlinthDevice *device)
+answer(FunctionCallInfo fcinfo, const char *action, PlinthAuth *auth, const PlinthDevice *device)
 {
 	static PlinthRow row;
 	PlinthSessionStart start = {.aal = 1, .user_id = auth->user_id, .device = *device};
@@ -89,6 +88,8 @@ answer(FunctionCallInfo fcinfo, const char *action, const PlinthAuth *auth,
 	Datum values[6] = {0};
 	bool nulls[6] = {false, true, true, true, true, true};
 
+	if (auth->status == PLINTH_AUTH_OK && plinth_session_device_banned(&auth->user_id, device))
+		auth->status = PLINTH_AUTH_LOCKED;
 	values[0] = CStringGetTextDatum(plinth_identity_status_name(auth->status));
 	values[5] = plinth_limits_wait(auth->retry_after, &nulls[5]);
 	if (auth->status == PLINTH_AUTH_OK)

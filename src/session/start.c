@@ -1,9 +1,14 @@
 /*
  * start.c
  *		Begins a session for a user whose identity was verified, however.
+ *
+ * The row comes first and bans of devices are looked at then, as of now: who
+ * bans a device waits for the user's row or for the whole table, so that either
+ * the ban finds the session, or the session finds the ban.
  */
 #include "postgres.h"
 
+#include "audit/audit.h"
 #include "base/base.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -18,11 +23,30 @@
 static PlinthPlan insert_plan = {
 	.sql = "INSERT INTO plinth.sessions (user_id, token_hash, address, device_fingerprint, "
 		   "device_type, user_agent, label, created_at, authenticated_at, last_active_at, "
-		   "expires_at, idle_timeout, aal) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $9, "
-		   "pg_catalog.make_interval(secs => $10), $11) RETURNING id",
-	.nargs = 11,
+		   "expires_at, idle_timeout, aal, impersonator_id, impersonator_session_id, "
+		   "impersonation_reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $9, "
+		   "pg_catalog.make_interval(secs => $10), $11, $12, $13, $14) RETURNING id",
+	.nargs = 14,
 	.argtypes = {UUIDOID, BYTEAOID, INETOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
-				 TIMESTAMPTZOID, FLOAT8OID, INT2OID},
+				 TIMESTAMPTZOID, FLOAT8OID, INT2OID, UUIDOID, UUIDOID, TEXTOID},
+};
+static PlinthPlan banned_plan = {
+	.sql = "SELECT 1 FROM plinth.device_bans WHERE device_fingerprint = $1 "
+		   "AND (user_id = $2 OR user_id IS NULL) "
+		   "AND (banned_until IS NULL OR banned_until > pg_catalog.clock_timestamp())",
+	.nargs = 2,
+	.argtypes = {TEXTOID, UUIDOID},
+};
+
+/* Those that administrators began are not the user's. */
+static PlinthPlan oldest_plan = {
+	.sql = "UPDATE plinth.sessions SET revoked_at = pg_catalog.clock_timestamp(), "
+		   "revoked_reason = 'too many sessions' WHERE id IN (SELECT id FROM plinth.sessions "
+		   "WHERE user_id = $1 AND revoked_at IS NULL AND impersonation_reason IS NULL "
+		   "AND expires_at > pg_catalog.clock_timestamp() "
+		   "ORDER BY created_at DESC, id DESC OFFSET $2) RETURNING id",
+	.nargs = 2,
+	.argtypes = {UUIDOID, INT4OID},
 };
 
 static text *
@@ -62,20 +86,88 @@ put(Datum *values, char *nulls, int i, const text *value)
 	nulls[i] = value != NULL ? ' ' : 'n';
 }
 
+bool
+plinth_session_device_banned(const pg_uuid_t *user_id, const PlinthDevice *device)
+{
+	Datum values[2] = {PointerGetDatum(device->fingerprint), UUIDPGetDatum(user_id)};
+	PlinthAsOwner owner;
+	bool banned;
+
+	if (device->fingerprint == NULL)
+		return false;
+	SPI_connect();
+	plinth_base_owner_begin(&owner);
+	plinth_base_spi_select_latest(&banned_plan, values);
+	banned = SPI_processed > 0;
+	plinth_base_owner_end(&owner);
+	SPI_finish();
+	return banned;
+}
+
+/* Ends the oldest sessions of a user who has more than allowed. */
+static void
+end_oldest(const PlinthSessionStart *start, const pg_uuid_t *session_id)
+{
+	Datum values[2] = {UUIDPGetDatum(&start->user_id),
+					   Int32GetDatum(plinth_setting_sessions_per_user)};
+	MemoryContext caller = CurrentMemoryContext;
+	PlinthAsOwner owner;
+	pg_uuid_t *ended;
+	int n;
+
+	SPI_connect();
+	plinth_base_owner_begin(&owner);
+	plinth_base_spi_execute(&oldest_plan, values, NULL, false, SPI_OK_UPDATE_RETURNING);
+	n = (int) SPI_processed;
+	ended = MemoryContextAlloc(caller, Max(n, 1) * sizeof(pg_uuid_t));
+	for (int i = 0; i < n; i++)
+	{
+		bool null;
+
+		ended[i] =
+			*DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null));
+	}
+	plinth_base_owner_end(&owner);
+	SPI_finish();
+	for (int i = 0; i < n; i++)
+	{
+		PlinthAuditEntry entry = {.action = "plinth.session_revoke",
+								  .resource = plinth_session_resource(&ended[i]),
+								  .result = "success",
+								  .metadata = plinth_audit_reason("too many sessions"),
+								  .user_id = &start->user_id,
+								  .session_id = session_id};
+
+		(void) plinth_audit_write(&entry);
+	}
+}
+
+static void
+put_impersonator(const PlinthSessionStart *start, Datum *values, char *nulls)
+{
+	values[11] = UUIDPGetDatum(start->impersonator_id);
+	nulls[11] = start->impersonator_id != NULL ? ' ' : 'n';
+	values[12] = UUIDPGetDatum(start->impersonator_session_id);
+	nulls[12] = start->impersonator_session_id != NULL ? ' ' : 'n';
+	put(values, nulls, 13, start->impersonation_reason);
+}
+
 void
 plinth_session_start(const PlinthSessionStart *start, PlinthNewSession *session)
 {
 	bytea *hash = palloc(VARHDRSZ + PLINTH_HASH_BYTES);
 	char *address = plinth_base_client_address();
 	TimestampTz now = GetCurrentTimestamp();
-	Datum values[11];
-	char nulls[11];
+	Datum values[14];
+	char nulls[14];
 	PlinthAsOwner owner;
 	bool null;
 
 	SET_VARSIZE(hash, VARHDRSZ + PLINTH_HASH_BYTES);
 	plinth_session_token_make(session->token, (uint8 *) VARDATA(hash));
-	session->expires_at = now + plinth_setting_session_lifetime * USECS_PER_SEC;
+	session->expires_at = start->impersonation_reason != NULL
+							  ? start->expires_at
+							  : now + plinth_setting_session_lifetime * USECS_PER_SEC;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = UUIDPGetDatum(&start->user_id);
@@ -90,6 +182,7 @@ plinth_session_start(const PlinthSessionStart *start, PlinthNewSession *session)
 	values[8] = TimestampTzGetDatum(session->expires_at);
 	values[9] = Float8GetDatum(plinth_setting_session_idle_timeout);
 	values[10] = Int16GetDatum(start->aal);
+	put_impersonator(start, values, nulls);
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
@@ -98,4 +191,9 @@ plinth_session_start(const PlinthSessionStart *start, PlinthNewSession *session)
 		*DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+
+	if (plinth_session_device_banned(&start->user_id, &start->device))
+		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("device is banned")));
+	if (plinth_setting_sessions_per_user > 0 && start->impersonation_reason == NULL)
+		end_oldest(start, &session->id);
 }

@@ -10,10 +10,14 @@
 #include "postgres.h"
 
 #include "access/parallel.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "session/store.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
+
+PGDLLEXPORT Datum plinth_session_last_active(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(plinth_session_last_active);
 
 /* How many entries the hand passes at most in search of a victim. */
 #define MAX_STEPS 128
@@ -275,8 +279,8 @@ plinth_session_store_touch(const uint8 *hash, TimestampTz now)
  */
 /* Calls something for each entry of an id, its partition locked. */
 static void
-for_each_of_id(const pg_uuid_t *id, LWLockMode mode, void (*visit)(uint32 number, TimestampTz at),
-			   TimestampTz at)
+for_each_of_id(const pg_uuid_t *id, LWLockMode mode, void (*visit)(uint32 number, TimestampTz *at),
+			   TimestampTz *at)
 {
 	uint32 entries[4];
 	int n = plinth_session_lookup_id(id, entries, lengthof(entries));
@@ -294,7 +298,7 @@ for_each_of_id(const pg_uuid_t *id, LWLockMode mode, void (*visit)(uint32 number
 }
 
 static void
-visit_forget(uint32 number, TimestampTz at)
+visit_forget(uint32 number, TimestampTz *at)
 {
 	remove_entry(number);
 }
@@ -303,22 +307,39 @@ void
 plinth_session_store_forget(const pg_uuid_t *id)
 {
 	if (plinth_session_store_usable())
-		for_each_of_id(id, LW_EXCLUSIVE, visit_forget, 0);
+		for_each_of_id(id, LW_EXCLUSIVE, visit_forget, NULL);
 }
 
 static void
-visit_written(uint32 number, TimestampTz at)
+visit_written(uint32 number, TimestampTz *at)
 {
 	PlinthSessionEntry *entry = plinth_session_entry(number);
 
-	entry->written = Max(entry->written, at);
+	entry->written = Max(entry->written, *at);
+}
+
+static void
+visit_last_active(uint32 number, TimestampTz *at)
+{
+	*at = Max(*at, (TimestampTz) pg_atomic_read_u64(&plinth_session_entry(number)->last_active));
 }
 
 void
 plinth_session_store_written(const pg_uuid_t *id, TimestampTz at)
 {
 	if (plinth_session_store_usable())
-		for_each_of_id(id, LW_EXCLUSIVE, visit_written, at);
+		for_each_of_id(id, LW_EXCLUSIVE, visit_written, &at);
+}
+
+/* plinth._session_last_active(session_id, written). */
+Datum
+plinth_session_last_active(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
+
+	if (plinth_session_store_usable() && !plinth_session_changed_here())
+		for_each_of_id(PG_GETARG_UUID_P(0), LW_SHARED, visit_last_active, &at);
+	PG_RETURN_TIMESTAMPTZ(at);
 }
 
 static void

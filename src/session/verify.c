@@ -30,10 +30,15 @@
  */
 #define FIND                                                                                       \
 	"SELECT s.id, s.user_id, s.expires_at, s.last_active_at, s.aal::pg_catalog.int4, u.role, "     \
-	"s.impersonator_id, s.token_hash, u.tier, s.idle_timeout, s.authenticated_at "                 \
+	"s.impersonator_id, s.token_hash, u.tier, s.idle_timeout, s.authenticated_at, "                \
+	"s.impersonation_reason IS NOT NULL, a.role, a.tier, p.expires_at "                            \
 	"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "                              \
+	"LEFT JOIN plinth.users a ON a.id = s.impersonator_id "                                        \
+	"LEFT JOIN plinth.sessions p ON p.id = s.impersonator_session_id "                             \
 	"WHERE s.revoked_at IS NULL AND s.expires_at > $2 "                                            \
-	"AND " PLINTH_USER_ACTIVE("u", "$2") " AND "
+	"AND " PLINTH_USER_ACTIVE("u", "$2") " AND (a.id IS NULL OR " PLINTH_USER_ACTIVE(              \
+		"a", "$2") ") "                                                                            \
+				   "AND (p.id IS NULL OR p.revoked_at IS NULL AND p.expires_at > $2) AND "
 
 static PlinthPlan find_plan = {
 	.sql = FIND "s.token_hash = $1",
@@ -87,8 +92,8 @@ read_session(const uint8 *hash, PlinthSession *session)
 	session->aal = DatumGetInt32(column(5, &null));
 	read_text(6, session->role, sizeof(session->role));
 	read_text(9, session->tier, sizeof(session->tier));
+	session->has_impersonator = DatumGetBool(column(12, &null));
 	value = column(7, &null);
-	session->has_impersonator = !null;
 	if (!null)
 		session->impersonator_id = *DatumGetUUIDP(value);
 	value = column(10, &null);
@@ -98,12 +103,55 @@ read_session(const uint8 *hash, PlinthSession *session)
 	return true;
 }
 
+/* The administrator who acts as the user, as the tables say. */
+typedef struct Impersonator
+{
+	bool known; /* has an account */
+	char role[64];
+	char tier[64];
+	TimestampTz until; /* their own session's end */
+} Impersonator;
+
+static void
+read_impersonator(Impersonator *impersonator)
+{
+	Datum until;
+	bool null;
+
+	(void) column(13, &null);
+	impersonator->known = !null;
+	if (impersonator->known)
+	{
+		read_text(13, impersonator->role, sizeof(impersonator->role));
+		read_text(14, impersonator->tier, sizeof(impersonator->tier));
+	}
+	until = column(15, &null);
+	impersonator->until = null ? DT_NOEND : DatumGetTimestampTz(until);
+}
+
+/* Whether they still may; their session is that long good. */
+static bool
+may_impersonate(const Impersonator *impersonator, PlinthSession *session)
+{
+	TimestampTz until;
+	char *access;
+
+	session->good_until = Min(session->good_until, impersonator->until);
+	if (!impersonator->known)
+		return true;
+	access = plinth_identity_access(&session->impersonator_id, impersonator->role,
+									impersonator->tier, &until);
+	session->good_until = Min(session->good_until, until);
+	return plinth_identity_access_permits(access, PLINTH_PERMISSION_ADMIN);
+}
+
 /* Reads the tables; all but whether it is idle. */
 static bool
 read_tables(const uint8 *hash, const pg_uuid_t *id, TimestampTz now, PlinthSession *session)
 {
 	PlinthPlan *plan = hash != NULL ? &find_plan : &find_by_id_plan;
 	Datum values[2] = {UUIDPGetDatum(id), TimestampTzGetDatum(now)};
+	Impersonator impersonator;
 	PlinthAsOwner owner;
 	bool found;
 
@@ -119,12 +167,15 @@ read_tables(const uint8 *hash, const pg_uuid_t *id, TimestampTz now, PlinthSessi
 	plinth_base_owner_begin(&owner);
 	plinth_base_spi_select_latest(plan, values);
 	found = read_session(hash, session);
+	if (found)
+		read_impersonator(&impersonator);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
-	if (found)
-		session->roles = plinth_identity_access(&session->user_id, session->role, session->tier,
-												&session->good_until);
-	return found;
+	if (!found)
+		return false;
+	session->roles = plinth_identity_access(&session->user_id, session->role, session->tier,
+											&session->good_until);
+	return !session->has_impersonator || may_impersonate(&impersonator, session);
 }
 
 static bool

@@ -148,6 +148,19 @@ ok(PlinthTest::answers($node), 'the extension dropped and created under load');
 is(sql("SELECT count(user_id) FROM mine, plinth.session_verify(token)"), 0, 'nobody is signed in by what was before');
 ok(adds_up(), 'it adds up');
 
+# ---- not more than so many ------------------------------------------------------------------
+$node->append_conf('postgresql.conf', "plinth.sessions_per_user = 2\nplinth.argon2_memory = '8MB'\n");
+$node->reload;
+ok(wait_until(sub { sql('SHOW plinth.sessions_per_user') eq '2' }), 'a limit of sessions');
+sql("SELECT plinth.sign_up('few\@app.test', 'correct horse')");
+my @few = map { sql("SELECT token FROM plinth.sign_in('few\@app.test', 'correct horse')") } 1 .. 4;
+is(sql("SELECT string_agg((user_id IS NOT NULL)::int::text, '' ORDER BY n) FROM unnest(ARRAY['" . join("','", @few) . "']) WITH ORDINALITY t (token, n), plinth.session_verify(token)"),
+	'0011', 'the oldest end');
+is(sql("SELECT count(*) FROM plinth.audit_entries WHERE action = 'plinth.session_revoke' AND metadata ->> 'reason' = 'too many sessions'"), 2, 'as the audit says');
+is(sql("SELECT count(token) FROM (SELECT u.id FROM plinth.users u WHERE email = 'few\@app.test') u, plinth.session_impersonate(u.id, 'ticket')"), 1, 'an impersonator is none of them');
+is(sql("SELECT count(*) FROM plinth.sessions JOIN plinth.users u ON u.id = user_id WHERE email = 'few\@app.test' AND revoked_at IS NULL"), 3, 'and ends nobody');
+sql("DELETE FROM plinth.users WHERE email = 'few\@app.test'");
+
 # ---- deletion ----------------------------------------------------------------------------
 sql("DROP TABLE mine; $sessions");
 sql("INSERT INTO plinth.refresh_tokens (session_id, salt, token_hash) SELECT id, plinth.random_bytes(32), plinth.random_bytes(32) FROM mine WHERE s <= 10;"
