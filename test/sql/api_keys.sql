@@ -126,7 +126,7 @@ SELECT plinth.context_begin(:'key');
 SELECT name FROM plinth.api_keys_list(:'ann');
 
 -- ---- under a limit of its own, and when it was used ----
-SELECT plinth.rate_limit_create('keys_test', 2, '1 hour');
+SELECT plinth.rate_limit_create('keys_test', 2, '1 hour') > 0 AS created;
 SELECT key FROM plinth.api_key_create('limited', limit_policy => 'keys_test', user_id => :'ben') \gset
 DO $$ BEGIN PERFORM plinth.api_key_flush(); END $$;
 BEGIN;
