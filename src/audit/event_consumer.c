@@ -114,6 +114,7 @@ events_message(TransactionId xid, XLogRecPtr lsn, bool transactional, Size size,
 	event = palloc(sizeof(PlinthAuditEvent));
 	event->lsn = lsn;
 	event->body = copy;
+	event->size = size;
 	queue = lappend(queue, event);
 	MemoryContextSwitchTo(old);
 }

@@ -73,16 +73,16 @@ plinth_audit_message_is_event(const char *body, Size size)
 char *
 plinth_audit_message_build(const PlinthAuditKey *key, PlinthAuditRow *row, Size *size)
 {
-	MinimalTuple tuple = heap_form_minimal_tuple(description(), row->values, row->nulls);
+	HeapTuple tuple = heap_form_tuple(description(), row->values, row->nulls);
 	char *body = palloc(sizeof(MessageHeader) + tuple->t_len);
 	MessageHeader *header = (MessageHeader *) body;
 
 	*size = sizeof(MessageHeader) + tuple->t_len;
 	memcpy(header->magic, MAGIC, MAGIC_BYTES);
 	header->written_after = GetXLogInsertRecPtr();
-	memcpy(body + sizeof(MessageHeader), tuple, tuple->t_len);
+	memcpy(body + sizeof(MessageHeader), tuple->t_data, tuple->t_len);
 	plinth_crypto_mac(key->bytes, body + MAC_OFFSET, *size - MAC_OFFSET, header->mac);
-	pfree(tuple);
+	heap_freetuple(tuple);
 	return body;
 }
 
@@ -92,7 +92,7 @@ plinth_audit_message_refuse(const PlinthAuditKey *key, XLogRecPtr lsn, const cha
 	MessageHeader header;
 	uint8 mac[PLINTH_HASH_BYTES];
 
-	if (size < sizeof(MessageHeader) + SizeofMinimalTupleHeader)
+	if (size < sizeof(MessageHeader) + SizeofHeapTupleHeader)
 		return "too short";
 	if (size > MAX_BYTES)
 		return "too long";
@@ -106,14 +106,13 @@ plinth_audit_message_refuse(const PlinthAuditKey *key, XLogRecPtr lsn, const cha
 }
 
 void
-plinth_audit_message_open(const char *body, PlinthAuditRow *row)
+plinth_audit_message_open(const char *body, Size size, PlinthAuditRow *row)
 {
-	MinimalTuple minimal = (MinimalTuple) (unconstify(char *, body) + sizeof(MessageHeader));
 	HeapTupleData tuple;
 
 	memset(&tuple, 0, sizeof(tuple));
-	tuple.t_len = minimal->t_len + MINIMAL_TUPLE_OFFSET;
-	tuple.t_data = (HeapTupleHeader) ((char *) minimal - MINIMAL_TUPLE_OFFSET);
+	tuple.t_len = size - sizeof(MessageHeader);
+	tuple.t_data = (HeapTupleHeader) (unconstify(char *, body) + sizeof(MessageHeader));
 	heap_deform_tuple(&tuple, description(), row->values, row->nulls);
 	row->n = PLINTH_AUDIT_NCOLUMNS;
 	row->id = *DatumGetUUIDP(row->values[0]);

@@ -340,7 +340,7 @@ plinth_audit_events_store(List *events, const PlinthAuditEntry *own)
 	{
 		PlinthAuditEvent *event = lfirst(lc);
 
-		plinth_audit_message_open(event->body, &event->row);
+		plinth_audit_message_open(event->body, event->size, &event->row);
 	}
 	if (own != NULL)
 	{

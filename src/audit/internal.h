@@ -102,7 +102,7 @@ extern const char *plinth_audit_message_refuse(const PlinthAuditKey *key, XLogRe
  * The entry of a message that was not refused; it points into body, which must
  * be MAXALIGNed.  Needs a transaction.
  */
-extern void plinth_audit_message_open(const char *body, PlinthAuditRow *row);
+extern void plinth_audit_message_open(const char *body, Size size, PlinthAuditRow *row);
 
 /* -------------------------------------------------------------------------
  * Storing events (event_store.c)
@@ -112,6 +112,7 @@ typedef struct PlinthAuditEvent
 {
 	XLogRecPtr lsn; /* InvalidXLogRecPtr for the decoder's own */
 	const char *body;
+	Size size;
 	PlinthAuditRow row; /* of body, once it was opened */
 } PlinthAuditEvent;
 
