@@ -18,10 +18,11 @@ SELECT s.id, s.user_id, s.expires_at, s.aal, u.role FROM plinth.sessions s JOIN 
 """
 
 
-def memory(cursor):
-    """What shared memory sessions take, in bytes, and how many are in it."""
-    cursor.execute("SELECT allocated_size FROM pg_shmem_allocations WHERE name = 'plinth session'")
-    return cursor.fetchone()
+def say_memory(cursor):
+    cursor.execute("""SELECT (SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'plinth session%')
+                           / (SELECT capacity FROM plinth.stat_sessions), (SELECT entries FROM plinth.stat_sessions)""")
+    say()
+    say("shared memory of a session: %.0f bytes; %d are in it" % cursor.fetchone())
 
 
 def main():
@@ -47,6 +48,7 @@ def main():
             cursor.execute("SELECT count((plinth.session_verify(token)).user_id) FROM bench_tokens")
             if cursor.fetchone()[0] != SESSIONS:
                 raise RuntimeError("not every session is good")
+            say_memory(cursor)
             contestants = {
                 "SELECT 1": [pg("SELECT 1")],
                 "session_verify": [pg("SELECT user_id, session_id, aal, role FROM plinth.session_verify($2)")],
