@@ -7,6 +7,8 @@
 #ifndef PLINTH_CRYPTO_H
 #define PLINTH_CRYPTO_H
 
+#include "crypto/token_text.h"
+
 #define PLINTH_HASH_BYTES 32
 
 /* Declares settings' consumers and shared memory; called in _PG_init (loads the root key in the postmaster). */
@@ -57,8 +59,6 @@ extern size_t plinth_crypto_key_file_read(int elevel, const char *name, const ch
  * hash that is stored of it.  The second tells the hash of one that is brought;
  * false when it has not the form of such a token.
  */
-#define PLINTH_TOKEN_PREFIX_LENGTH 4
-#define PLINTH_TOKEN_SIZE 48
 extern void plinth_crypto_token_make(const char *prefix, char token[PLINTH_TOKEN_SIZE],
 									 uint8 hash[PLINTH_HASH_BYTES]);
 extern bool plinth_crypto_token_hash(const char *prefix, const char *token, size_t len,

@@ -8,41 +8,29 @@
  */
 #include "postgres.h"
 
-#include "base/base.h"
 #include "crypto/crypto.h"
-
-#define TOKEN_BYTES 32
-#define RANDOM_LENGTH PLINTH_BASE64URL_LENGTH(TOKEN_BYTES)
-
-StaticAssertDecl(PLINTH_TOKEN_PREFIX_LENGTH + RANDOM_LENGTH + 1 == PLINTH_TOKEN_SIZE,
-				 "size of a token");
 
 void
 plinth_crypto_token_make(const char *prefix, char token[PLINTH_TOKEN_SIZE],
 						 uint8 hash[PLINTH_HASH_BYTES])
 {
-	uint8 random[TOKEN_BYTES];
+	uint8 bits[PLINTH_TOKEN_BYTES];
 
-	plinth_crypto_random(random, sizeof(random));
-	plinth_crypto_hash(random, sizeof(random), hash);
-	memcpy(token, prefix, PLINTH_TOKEN_PREFIX_LENGTH);
-	plinth_base64url_encode(random, sizeof(random), token + PLINTH_TOKEN_PREFIX_LENGTH);
-	plinth_crypto_wipe(random, sizeof(random));
+	plinth_crypto_random(bits, sizeof(bits));
+	plinth_crypto_hash(bits, sizeof(bits), hash);
+	plinth_token_write(prefix, bits, token);
+	plinth_crypto_wipe(bits, sizeof(bits));
 }
 
 bool
 plinth_crypto_token_hash(const char *prefix, const char *token, size_t len,
 						 uint8 hash[PLINTH_HASH_BYTES])
 {
-	uint8 random[TOKEN_BYTES];
-	bool good;
+	uint8 bits[PLINTH_TOKEN_BYTES];
+	bool good = plinth_token_read(prefix, token, len, bits);
 
-	if (len != PLINTH_TOKEN_SIZE - 1 || memcmp(token, prefix, PLINTH_TOKEN_PREFIX_LENGTH) != 0)
-		return false;
-	good = plinth_base64url_decode(token + PLINTH_TOKEN_PREFIX_LENGTH, RANDOM_LENGTH, random) ==
-		   TOKEN_BYTES;
 	if (good)
-		plinth_crypto_hash(random, sizeof(random), hash);
-	plinth_crypto_wipe(random, sizeof(random));
+		plinth_crypto_hash(bits, sizeof(bits), hash);
+	plinth_crypto_wipe(bits, sizeof(bits));
 	return good;
 }
