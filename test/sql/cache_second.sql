@@ -133,6 +133,19 @@ SELECT plinth.cache_fetch('fetch', 'own', 'SELECT name FROM cache_things WHERE i
 ROLLBACK;
 SELECT plinth.cache_get('fetch', 'own');
 
+-- Under REPEATABLE READ it computes by the transaction's snapshot, and keeps nothing; what it finds it takes.
+SELECT plinth.cache_create('fetch_table', per_user => false, durable => true);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT c, plinth.cache_fetch(c, 'repeatable', 'SELECT name FROM cache_things WHERE id = 2') FROM unnest('{fetch,fetch_table}'::text[]) c;
+SELECT c, plinth.cache_fetch(c, 'repeatable', 'SELECT name FROM cache_things WHERE id = 3') FROM unnest('{fetch,fetch_table}'::text[]) c;
+COMMIT;
+SELECT c, plinth.cache_get(c, 'repeatable') FROM unnest('{fetch,fetch_table}'::text[]) c;
+SELECT plinth.cache_set('fetch', 'repeatable', '"there"');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT plinth.cache_fetch('fetch', 'repeatable', 'SELECT 1/0');
+COMMIT;
+SELECT plinth.cache_drop('fetch_table');
+
 -- Warming, which a server's start does by itself.
 SELECT plinth.cache_create('warm', per_user => false, warm => 'SELECT t.id::text, to_jsonb(t.name) FROM public.cache_things t');
 SELECT plinth.cache_warm('warm'), plinth.cache_get('warm', '300');

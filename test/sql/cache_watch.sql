@@ -112,6 +112,33 @@ END $$;
 CALL fill(); INSERT INTO forged VALUES (1); TABLE held;
 DROP TABLE forged;
 
+-- A table that is altered after it was watched, and partitions that come and go.
+CREATE TABLE altered (id int, gone text, name varchar(10));
+SELECT plinth.cache_create('w_alter', per_user => false), plinth.cache_watch('w_alter', 'altered', $$'a' || id || name$$);
+CREATE PROCEDURE fill_alter() LANGUAGE sql AS $$ SELECT plinth.cache_set('w_alter', 'a1x', '1'), plinth.cache_set('w_alter', 'p1', '1'), plinth.cache_set('w_alter', 'p3', '1') $$;
+CREATE VIEW held_alter AS SELECT string_agg(key, ' ' ORDER BY key) AS held FROM (VALUES ('a1x'), ('p1'), ('p3')) v (key) WHERE plinth.cache_get('w_alter', key) IS NOT NULL;
+INSERT INTO altered VALUES (1, 'g', 'x');
+ALTER TABLE altered DROP COLUMN gone, ADD COLUMN late int DEFAULT 7;
+CALL fill_alter(); UPDATE altered SET late = 8; TABLE held_alter;
+ALTER TABLE altered ALTER COLUMN name TYPE text;
+CALL fill_alter(); UPDATE altered SET late = 9; TABLE held_alter;
+ALTER TABLE altered RENAME TO renamed;
+CALL fill_alter(); UPDATE renamed SET late = 10; TABLE held_alter;
+ALTER TABLE renamed RENAME COLUMN name TO title;
+UPDATE renamed SET late = 11;
+SELECT plinth.cache_unwatch('w_alter', 'renamed'), plinth.cache_watch('w_alter', 'renamed', $$'a' || id || title$$);
+CALL fill_alter(); UPDATE renamed SET late = 11; TABLE held_alter;
+SELECT plinth.cache_watch('w_alter', 'parted', 'k');
+CREATE TABLE parted_3 (id int, k text);
+INSERT INTO parted_3 VALUES (3, 'p3');
+CALL fill_alter();
+ALTER TABLE parted ATTACH PARTITION parted_3 FOR VALUES IN (3);
+TABLE held_alter;
+UPDATE parted_3 SET k = 'p1'; TABLE held_alter;
+CALL fill_alter(); ALTER TABLE parted DETACH PARTITION parted_3; UPDATE parted_3 SET k = 'p3'; TABLE held_alter;
+CALL fill_alter(); TRUNCATE parted; TABLE held_alter;
+SELECT plinth.cache_drop('w_alter');
+
 -- Ended: no trigger is left, and none stops a table from being used.
 SELECT plinth.cache_unwatch('w_key', 'posts'), plinth.cache_unwatch('w_key', 'posts');
 SELECT tgname ~ 'truncate' AS truncate, count(*) FROM pg_trigger WHERE tgrelid = 'posts'::regclass GROUP BY 1 ORDER BY 1;

@@ -50,7 +50,7 @@ $filler->query_safe("BEGIN; UPDATE things SET name = 'x' WHERE id = 2; SELECT pl
 $filler->query_until(qr/started/, "\\echo started\nSELECT plinth.cache_fetch('memory', 'slow', 'SELECT pg_sleep(600)::text');\n");
 ok(PlinthTest::wait_until(sub { sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 20580") == 1 }), 'a flight is a lock');
 kill 'KILL', $pid;
-ok(PlinthTest::wait_until(sub { PlinthTest::answers($node) }), 'the server is back');
+ok(PlinthTest::begun_anew($node, $pid), 'the server is back');
 $filler->{run}->finish;
 is(sql("SELECT plinth.cache_fetch('memory', 'slow', 'SELECT 1')"), 1, 'the flight is free');
 is(sql('SELECT in_flux FROM plinth._cache_check()'), 0, 'no slot is in flux');

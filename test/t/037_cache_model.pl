@@ -32,14 +32,15 @@ CREATE TABLE tally (what text, n bigint);
 CREATE TABLE playing ();
 INSERT INTO truth SELECT c, '00000000-0000-0000-0000-000000000000', 'key' || i, 1
 	FROM unnest('{plain,tiny,overflow,durable,watched}'::text[]) c, generate_series(0, 9) i;
-INSERT INTO truth SELECT 'own', ('00000000-0000-7000-8000-00000000000' || u)::uuid, 'key' || i, 1
-	FROM generate_series(0, 3) u, generate_series(0, 9) i;
+INSERT INTO truth SELECT c, ('00000000-0000-7000-8000-00000000000' || u)::uuid, 'key' || i, 1
+	FROM unnest('{own,own_durable}'::text[]) c, generate_series(0, 3) u, generate_series(0, 9) i;
 GRANT USAGE ON SCHEMA plinth TO app;
 GRANT SELECT, INSERT, UPDATE ON truth, other, wrong, tally TO app;
 
 SELECT plinth.cache_create('plain', per_user => false, roles => '{app}');
 SELECT plinth.cache_create('tiny', max_bytes => 1300, max_value_bytes => 1000, per_user => false, roles => '{app}');
 SELECT plinth.cache_create('own', roles => '{app}');
+SELECT plinth.cache_create('own_durable', durable => true, roles => '{app}');
 SELECT plinth.cache_create('overflow', overflow => true, per_user => false, roles => '{app}');
 SELECT plinth.cache_create('durable', durable => true, per_user => false, roles => '{app}');
 SELECT plinth.cache_create('watched', per_user => false, roles => '{app}');
@@ -51,7 +52,7 @@ BEGIN
 	IF c = 'watched' THEN
 		RETURN;
 	END IF;
-	CASE floor(random() * CASE WHEN c = 'own' THEN 3 ELSE 4 END)
+	CASE floor(random() * CASE WHEN c LIKE 'own%' THEN 3 ELSE 4 END)
 		WHEN 0 THEN PERFORM plinth.cache_delete(c, k);
 		WHEN 1 THEN PERFORM plinth.cache_delete_prefix(c, left(k, 4));
 		WHEN 2 THEN PERFORM plinth.cache_clear(c);
@@ -61,6 +62,11 @@ END $$;
 
 CREATE FUNCTION value(usr_ uuid, v bigint) RETURNS jsonb LANGUAGE sql IMMUTABLE AS
 	$$SELECT jsonb_build_object('u', usr_, 'v', v)$$;
+
+CREATE FUNCTION fetched(c text, usr_ uuid, k text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT plinth.cache_fetch(c, k, 'SELECT value(usr, v) FROM truth WHERE cache = $1 AND usr = $2 AND key = $3',
+		ARRAY[c, usr_::text, k], tags => ARRAY['tag of ' || k])
+$$;
 
 -- A transaction that changes the truth, and may read what it did.
 CREATE PROCEDURE change(c text, usr_ uuid, k text, by int, INOUT complaint text) LANGUAGE plpgsql AS $$
@@ -73,7 +79,11 @@ BEGIN
 		BEGIN
 			UPDATE truth SET v = v + 1000000000 WHERE (cache, usr, key) = (c, usr_, k) RETURNING v INTO now_;
 			CALL invalidate(c, k);
-			PERFORM plinth.cache_set(c, k, value(usr_, now_), tags => ARRAY['tag of ' || k]);
+			IF random() < 0.5 THEN
+				PERFORM plinth.cache_set(c, k, value(usr_, now_), tags => ARRAY['tag of ' || k]);
+			ELSE
+				PERFORM fetched(c, usr_, k);
+			END IF;
 			RAISE division_by_zero;
 		EXCEPTION WHEN division_by_zero THEN
 			NULL;
@@ -88,11 +98,16 @@ BEGIN
 	IF got IS NOT NULL THEN
 		complaint := format('invalidated by itself, and still there: %s', got);
 	END IF;
-	IF random() < 0.5 THEN
+	IF random() < 0.3 THEN
+		got := fetched(c, usr_, k);
+		IF (got ->> 'v')::bigint IS DISTINCT FROM now_ THEN
+			complaint := format('is %s to itself, and computed as %s', now_, got);
+		END IF;
+	ELSIF random() < 0.7 THEN
 		PERFORM plinth.cache_set(c, k, value(usr_, now_), tags => ARRAY['tag of ' || k]);
 		got := plinth.cache_get(c, k);
 		-- What stands in a table others may have invalidated since the statement that set it.
-		IF (got ->> 'v')::bigint IS DISTINCT FROM now_ AND (got IS NOT NULL OR c NOT IN ('overflow', 'durable')) THEN
+		IF (got ->> 'v')::bigint IS DISTINCT FROM now_ AND (got IS NOT NULL OR c NOT IN ('overflow', 'durable', 'own_durable')) THEN
 			complaint := format('set to %s by itself, and is %s', now_, got);
 		END IF;
 	END IF;
@@ -110,7 +125,7 @@ END $$;
 
 CREATE PROCEDURE play(rounds int, me uuid) LANGUAGE plpgsql AS $$
 DECLARE
-	caches text[] := '{plain,plain,plain,tiny,own,own,own,watched,watched,watched,overflow,durable}';
+	caches text[] := '{plain,plain,plain,tiny,own,own,own,watched,watched,watched,overflow,durable,own_durable}';
 	c text;
 	usr_ uuid;
 	k text;
@@ -127,7 +142,7 @@ DECLARE
 BEGIN
 	FOR i IN 1 .. rounds LOOP
 		c := caches[1 + floor(random() * cardinality(caches))];
-		usr_ := CASE WHEN c = 'own' THEN me ELSE '00000000-0000-0000-0000-000000000000' END;
+		usr_ := CASE WHEN c LIKE 'own%' THEN me ELSE '00000000-0000-0000-0000-000000000000' END;
 		k := 'key' || floor(random() * 10);
 		what := random();
 		got := NULL;
@@ -137,8 +152,7 @@ BEGIN
 			IF what < 0.3 THEN
 				got := plinth.cache_get(c, k);
 			ELSE
-				got := plinth.cache_fetch(c, k, 'SELECT value(usr, v) FROM truth WHERE cache = $1 AND usr = $2 AND key = $3',
-					ARRAY[c, usr_::text, k], tags => ARRAY['tag of ' || k]);
+				got := fetched(c, usr_, k);
 			END IF;
 			SELECT v INTO v2 FROM truth WHERE (cache, usr, key) = (c, usr_, k);
 		ELSIF what < 0.6 THEN

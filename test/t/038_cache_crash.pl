@@ -88,7 +88,8 @@ sub sound
 
 sub comes_back
 {
-	return wait_until(sub { PlinthTest::answers($node) }) || BAIL_OUT('the server does not come back');
+	my ($killed) = @_;
+	return PlinthTest::begun_anew($node, $killed) || BAIL_OUT('the server does not come back');
 }
 
 # A transaction whose commit waits after its first half, and its process.
@@ -130,7 +131,7 @@ $hanging = start_hanging("BEGIN; $change; COMMIT");
 my $old_ticket = value(q{plinth.cache_ticket('c')});
 kill 'KILL', $hanging->{pid};
 $hanging->{run}->finish;
-comes_back();
+comes_back($hanging->{pid});
 is(value(q{coalesce(plinth.cache_get('c', 'k2')::text, 'none')}), 'none', 'killed, it takes all memory with it');
 sound('killed between');
 
@@ -163,9 +164,10 @@ foreach my $round (1 .. $rounds)
 	my @pids;
 	wait_until(sub { @pids = split /\n/, value(q{pid FROM pg_stat_activity WHERE query LIKE 'CALL churn%' AND state = 'active'}); @pids == 4 });
 	sleep rand 0.3;
-	kill 'KILL', $pids[ rand @pids ];
+	my $victim = $pids[ rand @pids ];
+	kill 'KILL', $victim;
 	$_->{run}->finish foreach @clients;
-	comes_back();
+	comes_back($victim);
 	sound("killed at random, $round");
 }
 

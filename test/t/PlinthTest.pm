@@ -182,6 +182,14 @@ sub answers
 	return (ask($node, 'postgres', 'SELECT 1') // '') eq '1';
 }
 
+# Waits until a server of which a process (its pid) was killed -9 has begun anew.
+# That it answers says little: it may until it notices.
+sub begun_anew
+{
+	my ($node, $pid) = @_;
+	return wait_until(sub { (ask($node, 'postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid") // '') eq '0' });
+}
+
 # Waits until all that was written so far is delivered, fenced, and behind the
 # slot of a database: a fault that comes now finds nothing half done.
 sub settled
