@@ -47,6 +47,8 @@
 #include "session/store.h"
 #include "utils/timestamp.h"
 
+StaticAssertDecl(PLINTH_SESSION_ENTRY_SIZE == 192, "docs/sessions.md says what a session takes");
+
 /* Of one id there is more than one entry only after its token was changed by hand. */
 #define MAX_SAME_ID 4
 

@@ -51,7 +51,8 @@ typedef struct PlinthSessionEntry
 	bool has_impersonator;
 } PlinthSessionEntry;
 
-#define PLINTH_SESSION_ENTRY_SIZE CACHELINEALIGN(sizeof(PlinthSessionEntry))
+/* Of the machine's cache lines, which are half of what PostgreSQL takes them for. */
+#define PLINTH_SESSION_ENTRY_SIZE TYPEALIGN(64, sizeof(PlinthSessionEntry))
 
 /* Sessions of users whose number hashes alike are true or not together. */
 typedef struct PlinthSessionSlot
