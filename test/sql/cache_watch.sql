@@ -115,7 +115,7 @@ DROP TABLE forged;
 -- A table that is altered after it was watched, and partitions that come and go.
 CREATE TABLE altered (id int, gone text, name varchar(10));
 SELECT plinth.cache_create('w_alter', per_user => false), plinth.cache_watch('w_alter', 'altered', $$'a' || id || name$$);
-CREATE PROCEDURE fill_alter() LANGUAGE sql AS $$ SELECT plinth.cache_set('w_alter', 'a1x', '1'), plinth.cache_set('w_alter', 'p1', '1'), plinth.cache_set('w_alter', 'p3', '1') $$;
+CREATE PROCEDURE fill_alter() LANGUAGE plpgsql AS $$ BEGIN LOOP PERFORM plinth.cache_set('w_alter', k, '1') FROM unnest('{a1x,p1,p3}'::text[]) k; COMMIT; EXIT WHEN (SELECT count(plinth.cache_get('w_alter', k)) FROM unnest('{a1x,p1,p3}'::text[]) k) = 3; END LOOP; END $$;
 CREATE VIEW held_alter AS SELECT string_agg(key, ' ' ORDER BY key) AS held FROM (VALUES ('a1x'), ('p1'), ('p3')) v (key) WHERE plinth.cache_get('w_alter', key) IS NOT NULL;
 INSERT INTO altered VALUES (1, 'g', 'x');
 ALTER TABLE altered DROP COLUMN gone, ADD COLUMN late int DEFAULT 7;
