@@ -100,8 +100,8 @@ def client(dsn, seed, stopfile, result):
         except psycopg2.errors.UniqueViolation:
             connection.rollback()
         except (psycopg2.DatabaseError, psycopg2.InterfaceError) as error:
-            # A connection that ends at the wrong instant is a plain DatabaseError.
-            if not isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and not connection.closed:
+            # A connection that ends at the wrong instant is a plain DatabaseError, without a code of the server's.
+            if not isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and error.pgcode is not None:
                 raise
             broken += 1
             connection = None
