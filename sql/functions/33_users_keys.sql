@@ -14,6 +14,10 @@ CREATE OR REPLACE TRIGGER user_key_sources_changed AFTER INSERT OR UPDATE OR DEL
 ALTER TABLE plinth.users ENABLE ALWAYS TRIGGER users_user_key_new, ENABLE ALWAYS TRIGGER users_user_key_other;
 ALTER TABLE plinth.user_key_sources ENABLE ALWAYS TRIGGER user_key_sources_changed;
 
+-- An application's row; casts of its types run without anybody's rights.
+CREATE OR REPLACE FUNCTION plinth._row_jsonb(r record) RETURNS jsonb
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_row_jsonb';
+
 CREATE OR REPLACE FUNCTION plinth._user_key_end(key text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -88,8 +92,8 @@ CREATE OR REPLACE FUNCTION plinth._user_key_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     source plinth.user_key_sources;
-    old_row jsonb := CASE WHEN TG_LEVEL = 'ROW' AND TG_OP <> 'INSERT' THEN to_jsonb(OLD) END;
-    new_row jsonb := CASE WHEN TG_LEVEL = 'ROW' AND TG_OP <> 'DELETE' THEN to_jsonb(NEW) END;
+    old_row jsonb := CASE WHEN TG_LEVEL = 'ROW' AND TG_OP <> 'INSERT' THEN plinth._row_jsonb(OLD) END;
+    new_row jsonb := CASE WHEN TG_LEVEL = 'ROW' AND TG_OP <> 'DELETE' THEN plinth._row_jsonb(NEW) END;
     old_key text;
     new_key text;
 BEGIN
@@ -212,8 +216,9 @@ BEGIN
     PERFORM plinth._user_key_watch(relation, ARRAY[key_column, user_column]);
     PERFORM plinth._user_key_register(relation, key_column, user_column, NULL, provider);
     IF relation IS NOT NULL THEN
-        EXECUTE format('SELECT array_agg(%1$I::uuid), array_agg(%2$I::text) FROM %3$s WHERE %1$I IS NOT NULL AND %2$I IS NOT NULL',
-            user_column, key_column, relation) INTO user_ids, keys;
+        EXECUTE format('SELECT array_agg((r.row ->> $1)::uuid), array_agg(r.row ->> $2)
+            FROM (SELECT plinth._row_jsonb(t) AS row FROM %s t) r WHERE r.row ->> $1 IS NOT NULL AND r.row ->> $2 IS NOT NULL', relation)
+            USING user_column, key_column INTO user_ids, keys;
         PERFORM plinth._user_key_fill(user_ids, keys);
     END IF;
 END
@@ -239,8 +244,9 @@ BEGIN
     END IF;
     PERFORM plinth._user_key_watch(relation, (SELECT array_agg(c.value::name) FROM jsonb_each_text(columns) c) || key_column);
     PERFORM plinth._user_key_register(relation, key_column, NULL, columns, NULL);
-    EXECUTE format('SELECT count(plinth._user_key_fill_adopted(t.%I::text, $1, to_jsonb(t))) FROM %s t', key_column, relation)
-        USING columns INTO adopted;
+    EXECUTE format('SELECT count(plinth._user_key_fill_adopted(r.row ->> $1, $2, r.row))
+        FROM (SELECT plinth._row_jsonb(t) AS row FROM %s t OFFSET 0) r', relation)
+        USING key_column, columns INTO adopted;
     RETURN adopted;
 END
 $$;
@@ -249,10 +255,11 @@ COMMENT ON FUNCTION plinth.users_adopt(regclass, name, jsonb) IS
 relation: the table, which the caller owns. key_column: its key, which becomes current_user_key(). columns: which of its columns are email, email_verified, username, full_name, avatar_url, role, tier, metadata, locked, active, deleted_at (a time or a boolean), created_at and password_hash (as for users_import), as a JSON object of texts.
 Inserting, changing and deleting rows creates, changes and deletes users; nothing is written back to the table. Returns how many rows it had. Errors: 22023 for another name, 42809 for what is no plain table, 42703 for a column that is not there, PT400 and 23505 for a row that cannot be a user, 42501 for another''s table.';
 
-REVOKE ALL ON FUNCTION plinth._user_key_forget(), plinth._user_key_end(text), plinth._user_key_adopt(text, jsonb, jsonb, jsonb), plinth._user_key_changed(),
+REVOKE ALL ON FUNCTION plinth._row_jsonb(record), plinth._user_key_forget(), plinth._user_key_end(text), plinth._user_key_adopt(text, jsonb, jsonb, jsonb), plinth._user_key_changed(),
     plinth._user_key_register(regclass, name, name, jsonb, text), plinth._user_key_fill(uuid[], text[]),
     plinth._user_key_fill_adopted(text, jsonb, jsonb), plinth._user_key_watch(regclass, name[]),
     plinth.user_key_source(regclass, name, name, text), plinth.users_adopt(regclass, name, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth._row_jsonb(record) TO plinth_owner, plinth_admin;
 GRANT EXECUTE ON FUNCTION plinth._user_key_end(text), plinth._user_key_adopt(text, jsonb, jsonb, jsonb) TO plinth_owner;
 GRANT EXECUTE ON FUNCTION plinth._user_key_changed(), plinth._user_key_register(regclass, name, name, jsonb, text),
     plinth._user_key_fill(uuid[], text[]), plinth._user_key_fill_adopted(text, jsonb, jsonb),
