@@ -279,7 +279,7 @@ CREATE OR REPLACE FUNCTION plinth.user_delete(user_id uuid, reason text DEFAULT 
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_admin_call';
 COMMENT ON FUNCTION plinth.user_delete(uuid, text) IS
 'Deletes a user so that user_restore can bring them back, for administrators.
-Their sessions and API keys end, and e-mail address and username become free. The row stays, with deleted_at. reason: for the audit entry. Returns false when they were deleted already. Errors: PT404 for no such user, PT401 or PT403 for who is no administrator.';
+Their sessions end, their API keys do not work any more, unless user_restore brings the user back, and e-mail address and username become free. The row stays, with deleted_at. reason: for the audit entry. Returns false when they were deleted already. Errors: PT404 for no such user, PT401 or PT403 for who is no administrator.';
 
 CREATE OR REPLACE FUNCTION plinth._user_delete(user_id uuid, reason text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

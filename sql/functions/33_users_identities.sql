@@ -88,11 +88,12 @@ CREATE OR REPLACE FUNCTION plinth.identity_unlink_me(provider text, subject text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_user_call';
 COMMENT ON FUNCTION plinth.identity_unlink_me(text, text) IS
 'Takes an identity from the user whose request this is.
-Returns false when they have no such identity. Errors: PT401 without a request context, PT409 "this is the last way to sign in" for one who has neither a password nor another identity.';
+Returns false when they have no such identity. Errors: PT401 without a request context, PT403 with an API key or as an impersonator, PT409 "this is the last way to sign in" for one who has neither a password nor another identity.';
 
 CREATE OR REPLACE FUNCTION plinth._identity_unlink_me(provider text, subject text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM plinth._require_self();
     RETURN plinth._identity_remove(plinth._users_lock(plinth.current_user_id()), $1, $2, false);
 END
 $$;

@@ -74,10 +74,15 @@ CREATE OR REPLACE FUNCTION plinth.api_key_revoke(id uuid, reason text DEFAULT NU
 DECLARE
     whose uuid := plinth._api_key_user(NULL);
 BEGIN
-    IF plinth.has_permission('plinth:admin') THEN
+    IF plinth.has_permission('plinth:admin') AND NOT plinth.is_impersonated() THEN
         whose := NULL;
+    ELSIF whose IS NOT NULL THEN
+        PERFORM plinth._require_self();
     END IF;
-    UPDATE plinth.api_keys k SET revoked_at = clock_timestamp(), revoked_reason = left($2, 1000)
+    IF octet_length($2) > 1000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT400', MESSAGE = 'reason is too long';
+    END IF;
+    UPDATE plinth.api_keys k SET revoked_at = clock_timestamp(), revoked_reason = $2
         WHERE k.id = $1 AND k.revoked_at IS NULL AND (whose IS NULL OR k.user_id = whose);
     IF NOT FOUND THEN
         RETURN false;
@@ -90,7 +95,7 @@ $$;
 ALTER FUNCTION plinth.api_key_revoke(uuid, text) OWNER TO plinth_owner;
 COMMENT ON FUNCTION plinth.api_key_revoke(uuid, text) IS
 'Ends an API key of the user of the request context, or for administrators anybody''s.
-reason: for the audit entry. It is refused from the commit on. Returns false when there is no such key, it is another user''s, or it was revoked before. Errors: PT401 without a request context.';
+reason: at most 1000 bytes, for the audit entry. The key is refused from the commit on. Returns false when there is no such key, it is another user''s, or it was revoked before. Errors: PT400 for a longer reason, PT401 without a request context, PT403 in one that an API key or an impersonator began, but for an administrator''s key.';
 
 CREATE OR REPLACE FUNCTION plinth.api_key_flush() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_identity_api_key_flush_sql';

@@ -66,6 +66,10 @@ SELECT plinth.email_change_request('thief@keys.test');
 ROLLBACK TO s;
 SELECT plinth.password_change('correct horse', 'of the thief');
 ROLLBACK TO s;
+SELECT plinth.api_key_revoke(:'all_id');
+ROLLBACK TO s;
+SELECT plinth.identity_unlink_me('clerk', 'user_1');
+ROLLBACK TO s;
 SELECT name FROM plinth.api_keys_list();
 COMMIT;
 -- Another form is another key.
@@ -121,6 +125,8 @@ SELECT plinth.context_begin(:'key') = :'ann' AS ann;
 COMMIT;
 UPDATE plinth.api_keys SET expires_at = clock_timestamp() WHERE id = :'all_id';
 SELECT plinth.context_begin(:'all_key');
+-- No constraint of the table refuses it, whose error would show the row.
+SELECT plinth.api_key_revoke(:'id', repeat('é', 501));
 SELECT plinth.api_key_revoke(:'id', 'leaked'), plinth.api_key_revoke(:'id');
 SELECT plinth.context_begin(:'key');
 SELECT name FROM plinth.api_keys_list(:'ann');

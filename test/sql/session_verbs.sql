@@ -103,6 +103,10 @@ SELECT token AS t1, session_id AS s1, status FROM plinth.sign_in('ann@verbs.test
 \echo :status
 
 -- Impersonation.
+SELECT user_id AS boss FROM plinth.sign_up('boss@verbs.test', 'orange gibbon') \gset
+SELECT plinth.user_permission_grant(:'boss', 'plinth:admin');
+SELECT id AS ann_key FROM plinth.api_key_create('ann''s', user_id => :'ann') \gset
+SELECT plinth.identity_link(:'ann', 'clerk', 'ann');
 SET SESSION AUTHORIZATION verbs_user;
 SELECT plinth.session_impersonate(:'ann', 'why not');
 BEGIN;
@@ -124,6 +128,7 @@ SELECT plinth.session_impersonate('00000000-0000-7000-8000-000000000000', 'ticke
 ROLLBACK TO s;
 SELECT token AS as_ann, session_id AS as_ann_session, expires_at < now() + interval '31 minutes' AS short FROM plinth.session_impersonate(:'ann', 'ticket 7') \gset
 SELECT token AS as_ann2 FROM plinth.session_impersonate(:'ann', 'ticket 7') \gset
+SELECT token AS as_boss FROM plinth.session_impersonate(:'boss', 'ticket 7') \gset
 COMMIT;
 \echo :short
 SELECT user_id = :'ann' AS ann, impersonator_id = :'root' AS root, aal FROM plinth.session_verify(:'as_ann');
@@ -151,6 +156,14 @@ SELECT plinth.session_impersonate(:'ben', 'further');
 ROLLBACK TO s;
 SELECT plinth.device_ban('fp-1');
 ROLLBACK TO s;
+SELECT plinth.api_key_revoke(:'ann_key');
+ROLLBACK TO s;
+SELECT plinth.identity_unlink_me('clerk', 'ann');
+ROLLBACK TO s;
+COMMIT;
+BEGIN;
+SELECT plinth.context_begin(:'as_boss') = :'boss' AS boss;
+SELECT plinth.api_key_revoke(:'ann_key');
 COMMIT;
 RESET SESSION AUTHORIZATION;
 SELECT actor_user_id = :'ann' AS ann, impersonator_id = :'root' AS root, session_id = :'as_ann_session' AS session FROM plinth.audit_entries
