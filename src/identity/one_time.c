@@ -93,16 +93,18 @@ bool
 plinth_identity_one_time_run(PlinthPlan *plan, Datum *values, pg_uuid_t *user_id)
 {
 	PlinthAsOwner owner;
-	Datum value;
 	bool null = true;
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	plinth_base_spi_execute(plan, values, NULL, false, SPI_OK_SELECT);
 	if (SPI_processed > 0)
-		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-	if (!null)
-		*user_id = *DatumGetUUIDP(value);
+	{
+		Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+
+		if (!null)
+			*user_id = *DatumGetUUIDP(value);
+	}
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 	return !null;
