@@ -28,6 +28,7 @@
 #define MAX_MEMORY_KIB (1024 * 1024)
 #define MAX_PASSES 100
 #define MAX_LANES 64
+#define MAX_WORK_KIB (UINT64CONST(4) * 1024 * 1024) /* memory times passes: some seconds */
 #define MAX_BCRYPT_COST 16
 #define OWN_BCRYPT_COST 12
 
@@ -132,6 +133,14 @@ read_costs(const char *phc, unsigned *memory, unsigned *passes, unsigned *lanes)
 	return sscanf(phc, "v=19$m=%9u,t=%9u,p=%9u$%n", memory, passes, lanes, &end) == 3 && end > 0;
 }
 
+/* Under bounds that keep one string from taking all memory, or a minute. */
+static bool
+bearable(unsigned memory, unsigned passes, unsigned lanes)
+{
+	return memory <= MAX_MEMORY_KIB && passes <= MAX_PASSES && lanes <= MAX_LANES &&
+		   (uint64) memory * passes <= MAX_WORK_KIB;
+}
+
 static void
 refuse_costs(unsigned memory, unsigned passes, unsigned lanes, const char *detail)
 {
@@ -194,10 +203,10 @@ plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
 		return verify_bcrypt(phc, bcrypt_cost, password, len);
 	if (!read_costs(phc, &memory, &passes, &lanes))
 		return false;
-	if (memory > MAX_MEMORY_KIB || passes > MAX_PASSES || lanes > MAX_LANES)
+	if (!bearable(memory, passes, lanes))
 		refuse_costs(memory, passes, lanes,
-					 psprintf("At most m=%d,t=%d,p=%d are accepted.", MAX_MEMORY_KIB, MAX_PASSES,
-							  MAX_LANES));
+					 psprintf("At most m=%d,t=%d,p=%d and %lld for m times t are accepted.",
+							  MAX_MEMORY_KIB, MAX_PASSES, MAX_LANES, (long long) MAX_WORK_KIB));
 	take_place();
 	errno = 0;
 	rc = crypto_pwhash_str_verify(phc, password, len);
@@ -217,8 +226,7 @@ plinth_crypto_password_acceptable(const char *hash)
 
 	if (bcrypt_cost > 0)
 		return bcrypt_cost >= 4 && bcrypt_cost <= MAX_BCRYPT_COST;
-	return read_costs(hash, &memory, &passes, &lanes) && memory <= MAX_MEMORY_KIB &&
-		   passes <= MAX_PASSES && lanes <= MAX_LANES;
+	return read_costs(hash, &memory, &passes, &lanes) && bearable(memory, passes, lanes);
 }
 
 /* The same way as with a hash that exists, down to how the string is read. */
