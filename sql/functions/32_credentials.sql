@@ -41,6 +41,12 @@ COMMENT ON FUNCTION plinth.password_reset(text, text) IS
 Returns "ok", or "invalid_token" for one that is unknown, used, expired or of an address that is no longer the user''s.
 Errors: PT400 with the reason as detail for a password that password_check refuses (the token stays good), 25006 in a read-only transaction.';
 
+-- What was mailed before lets nobody in, nor change the address, who may have asked for it with the old password.
+CREATE OR REPLACE FUNCTION plinth._password_end_tokens(user_id uuid) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM plinth.one_time_tokens t WHERE t.user_id = $1 AND t.kind <> 'email_verify'
+$$;
+
 CREATE OR REPLACE FUNCTION plinth._password_store(user_id uuid, phc text) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO plinth.passwords AS p (user_id, phc) VALUES ($1, $2)
@@ -56,7 +62,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM plinth._password_store($1, $4);
-    DELETE FROM plinth.one_time_tokens t WHERE t.user_id = $1 AND t.kind IN ('password_reset', 'magic_link', 'email_code');
+    PERFORM plinth._password_end_tokens($1);
     UPDATE plinth.sessions s SET revoked_at = clock_timestamp(), revoked_reason = 'password changed'
         WHERE s.user_id = $1 AND s.id IS DISTINCT FROM $2 AND s.revoked_at IS NULL;
     RETURN true;
@@ -72,6 +78,7 @@ BEGIN
     ELSE
         PERFORM plinth._password_store($1, $2);
     END IF;
+    PERFORM plinth._password_end_tokens($1);
     PERFORM plinth._users_end_sessions($1, 'password set by an administrator');
     PERFORM plinth._users_audit('password_set', $1, jsonb_build_object('removed', CASE WHEN $2 IS NULL THEN true END));
 END
@@ -160,7 +167,7 @@ BEGIN
     IF taken.id IS NOT NULL THEN
         PERFORM plinth._email_proved(taken.user_id);
         PERFORM plinth._password_store(taken.user_id, $2);
-        DELETE FROM plinth.one_time_tokens t WHERE t.user_id = taken.user_id AND t.kind IN ('password_reset', 'magic_link', 'email_code');
+        PERFORM plinth._password_end_tokens(taken.user_id);
         PERFORM plinth._users_end_sessions(taken.user_id, 'password reset');
     END IF;
     RETURN taken.user_id;

@@ -148,6 +148,29 @@ COMMIT;
 SELECT kind, plinth.email_change_confirm(token) FROM plinth.outbox_claim('test');
 SELECT email FROM plinth.users WHERE username = 'once_ann';
 
+-- Who had somebody's session, or password, changes no address once the password is another.
+SELECT id AS cat FROM plinth.user_create(username => 'once_cat', password => 'correct horse') \gset
+SELECT token AS session FROM plinth.sign_in('once_cat', 'correct horse') \gset
+BEGIN;
+SELECT plinth.context_begin(:'session') IS NOT NULL AS begun;
+SELECT status FROM plinth.email_change_request('mallory@once.test');
+COMMIT;
+SELECT pg_temp.mailed('email_change_new') AS t \gset
+BEGIN;
+SELECT plinth.context_begin(:'session') IS NOT NULL AS begun;
+SELECT status FROM plinth.password_change('correct horse', 'another horse');
+COMMIT;
+SELECT plinth.email_change_confirm(:'t');
+BEGIN;
+SELECT plinth.context_begin(:'session') IS NOT NULL AS begun;
+SELECT status FROM plinth.email_change_request('mallory@once.test');
+COMMIT;
+SELECT pg_temp.mailed('email_change_new') AS t \gset
+SELECT plinth.password_set(:'cat', 'third horse');
+SELECT plinth.email_change_confirm(:'t');
+SELECT email FROM plinth.users WHERE username = 'once_cat';
+DELETE FROM plinth.users WHERE username = 'once_cat';
+
 -- No more than so many, for known and unknown alike.
 SELECT n, (plinth.password_reset_request('ben@once.test')).status FROM generate_series(1, 6) n;
 SELECT n, (plinth.password_reset_request('none@once.test')).status FROM generate_series(1, 6) n;
