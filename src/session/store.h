@@ -152,6 +152,9 @@ extern void plinth_session_store_forget(const pg_uuid_t *id);
 /* The table has this time now. */
 extern void plinth_session_store_written(const pg_uuid_t *id, TimestampTz at);
 
+/* When a session was last in use: the later of what the table has (written) and what memory knows. */
+extern TimestampTz plinth_session_store_last_active(const pg_uuid_t *id, TimestampTz written);
+
 extern void plinth_session_fill_init(void);
 
 /* Interned texts (store_text.c): a reference to one; NONE when there is no room. */

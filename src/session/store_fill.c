@@ -331,15 +331,20 @@ plinth_session_store_written(const pg_uuid_t *id, TimestampTz at)
 		for_each_of_id(id, LW_EXCLUSIVE, visit_written, &at);
 }
 
+TimestampTz
+plinth_session_store_last_active(const pg_uuid_t *id, TimestampTz written)
+{
+	if (plinth_session_store_usable() && !plinth_session_changed_here())
+		for_each_of_id(id, LW_SHARED, visit_last_active, &written);
+	return written;
+}
+
 /* plinth._session_last_active(session_id, written). */
 Datum
 plinth_session_last_active(PG_FUNCTION_ARGS)
 {
-	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
-
-	if (plinth_session_store_usable() && !plinth_session_changed_here())
-		for_each_of_id(PG_GETARG_UUID_P(0), LW_SHARED, visit_last_active, &at);
-	PG_RETURN_TIMESTAMPTZ(at);
+	PG_RETURN_TIMESTAMPTZ(
+		plinth_session_store_last_active(PG_GETARG_UUID_P(0), PG_GETARG_TIMESTAMPTZ(1)));
 }
 
 static void

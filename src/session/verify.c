@@ -31,7 +31,8 @@
 #define FIND                                                                                       \
 	"SELECT s.id, s.user_id, s.expires_at, s.last_active_at, s.aal::pg_catalog.int4, u.role, "     \
 	"s.impersonator_id, s.token_hash, u.tier, s.idle_timeout, s.authenticated_at, "                \
-	"s.impersonation_reason IS NOT NULL, a.role, a.tier, p.expires_at "                            \
+	"s.impersonation_reason IS NOT NULL, a.role, a.tier, p.expires_at, p.id, p.last_active_at, "   \
+	"p.idle_timeout "                                                                              \
 	"FROM plinth.sessions s JOIN plinth.users u ON u.id = s.user_id "                              \
 	"LEFT JOIN plinth.users a ON a.id = s.impersonator_id "                                        \
 	"LEFT JOIN plinth.sessions p ON p.id = s.impersonator_session_id "                             \
@@ -109,13 +110,41 @@ typedef struct Impersonator
 	bool known; /* has an account */
 	char role[64];
 	char tier[64];
-	TimestampTz until; /* their own session's end */
+	TimestampTz until; /* their own session's end, unless they use it */
 } Impersonator;
+
+/* When a session ends if it is not used again; DT_NOEND for never. */
+static TimestampTz
+idle_until(TimestampTz last_active, const Interval *idle)
+{
+	if (idle->time == 0 && idle->day == 0 && idle->month == 0)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(last_active), IntervalPGetDatum(idle)));
+}
+
+/* Their own session's end; DT_NOEND where they had none. */
+static TimestampTz
+read_own_session(void)
+{
+	TimestampTz until;
+	TimestampTz last_active;
+	Datum value;
+	bool null;
+
+	value = column(15, &null);
+	if (null)
+		return DT_NOEND;
+	until = DatumGetTimestampTz(value);
+	last_active = plinth_session_store_last_active(DatumGetUUIDP(column(16, &null)),
+												   DatumGetTimestampTz(column(17, &null)));
+	value = column(18, &null);
+	return null ? until : Min(until, idle_until(last_active, DatumGetIntervalP(value)));
+}
 
 static void
 read_impersonator(Impersonator *impersonator)
 {
-	Datum until;
 	bool null;
 
 	(void) column(13, &null);
@@ -125,17 +154,18 @@ read_impersonator(Impersonator *impersonator)
 		read_text(13, impersonator->role, sizeof(impersonator->role));
 		read_text(14, impersonator->tier, sizeof(impersonator->tier));
 	}
-	until = column(15, &null);
-	impersonator->until = null ? DT_NOEND : DatumGetTimestampTz(until);
+	impersonator->until = read_own_session();
 }
 
 /* Whether they still may; their session is that long good. */
 static bool
-may_impersonate(const Impersonator *impersonator, PlinthSession *session)
+may_impersonate(const Impersonator *impersonator, TimestampTz now, PlinthSession *session)
 {
 	TimestampTz until;
 	char *access;
 
+	if (impersonator->until <= now)
+		return false;
 	session->good_until = Min(session->good_until, impersonator->until);
 	if (!impersonator->known)
 		return true;
@@ -175,19 +205,13 @@ read_tables(const uint8 *hash, const pg_uuid_t *id, TimestampTz now, PlinthSessi
 		return false;
 	session->roles = plinth_identity_access(&session->user_id, session->role, session->tier,
 											&session->good_until);
-	return !session->has_impersonator || may_impersonate(&impersonator, session);
+	return !session->has_impersonator || may_impersonate(&impersonator, now, session);
 }
 
 static bool
 is_idle(const PlinthSession *session, TimestampTz now)
 {
-	const Interval *idle = &session->idle_timeout;
-
-	if (idle->time == 0 && idle->day == 0 && idle->month == 0)
-		return false;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(session->last_active_at),
-												   IntervalPGetDatum(idle))) <= now;
+	return idle_until(session->last_active_at, &session->idle_timeout) <= now;
 }
 
 static bool
