@@ -33,7 +33,15 @@ SELECT row_number, status, user_id IS NOT NULL AS made FROM plinth.users_import(
     {"password_hash": "$argon2id$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA"},
     {"password_hash": "$argon2id$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA$"},
     {"password_hash": "$argon2id$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQb!"},
-    {"password_hash": "$argon2id$v=19$m=1048576,t=5,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"}]');
+    {"password_hash": "$argon2id$v=19$m=1048576,t=5,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=0,t=3,p=1$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=8,t=0,p=1$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=8,t=1,p=0$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=8,t=1,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m= 64,t=1,p=1$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=64,t=+1,p=1$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=064,t=1,p=1$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"},
+    {"password_hash": "$argon2id$v=19$m=64,t=1,p=1$$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV/P3S9nnQ/USre2wvJMjfCIjrTQbg"}]');
 SELECT plinth.users_import('{}');
 SELECT plinth.users_import(NULL);
 SELECT count(*) FROM plinth.users_import('[]');
