@@ -270,6 +270,7 @@ BEGIN
     END IF;
     UPDATE plinth.users SET deleted_at = clock_timestamp() WHERE id = u.id;
     PERFORM plinth._users_end_sessions(u.id, 'user was deleted');
+    DELETE FROM plinth.one_time_tokens t WHERE t.user_id = u.id;
     PERFORM plinth._users_audit('user_delete', u.id, jsonb_build_object('reason', left(reason, 1000)));
     RETURN true;
 END

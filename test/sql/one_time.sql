@@ -171,6 +171,17 @@ SELECT plinth.email_change_confirm(:'t');
 SELECT email FROM plinth.users WHERE username = 'once_cat';
 DELETE FROM plinth.users WHERE username = 'once_cat';
 
+-- A deleted user is mailed nothing, and what was mailed is not good again when they are back.
+SELECT id AS dee FROM plinth.user_create('dee@once.test', 'once_dee') \gset
+SELECT status FROM plinth.magic_link_request('dee@once.test');
+SELECT pg_temp.mailed('magic_link') AS t \gset
+SELECT status FROM plinth.password_reset_request('dee@once.test');
+SELECT plinth.user_delete(:'dee');
+SELECT count(*) FROM plinth.outbox_claim('test');
+SELECT plinth.user_restore(:'dee');
+SELECT status FROM plinth.magic_link_sign_in(:'t');
+DELETE FROM plinth.users WHERE username = 'once_dee';
+
 -- No more than so many, for known and unknown alike.
 SELECT n, (plinth.password_reset_request('ben@once.test')).status FROM generate_series(1, 6) n;
 SELECT n, (plinth.password_reset_request('none@once.test')).status FROM generate_series(1, 6) n;
