@@ -5,15 +5,20 @@ CREATE OR REPLACE FUNCTION plinth.verification_request(kind text, documents json
 COMMENT ON FUNCTION plinth.verification_request(text, jsonb, jsonb) IS
 'Asks the administrators to verify something about the user whose request this is.
 kind: what, 1 to 63 of A-Z, a-z, 0-9 and _.:-. documents: a JSON array of references to documents, at most 64 KiB. data: a JSON object of at most 64 KiB.
-Returns the request''s id. Errors: PT401 without a request context, PT400 for an argument out of bounds, PT409 while another of that kind is pending.';
+Returns the request''s id. Errors: PT401 without a request context, PT400 for an argument out of bounds, PT409 while another of that kind is pending, PT429 for more than 100 within a day.';
 
 CREATE OR REPLACE FUNCTION plinth._verification_request(kind text, documents jsonb, data jsonb) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    u plinth.users := plinth._users_lock(plinth.current_user_id());
     made uuid;
 BEGIN
+    -- Those that were withdrawn count too: each may be of 128 KiB.
+    IF (SELECT count(*) FROM plinth.verification_requests r WHERE r.user_id = u.id AND r.created_at > clock_timestamp() - interval '1 day') >= 100 THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT429', MESSAGE = 'too many requests of this user';
+    END IF;
     INSERT INTO plinth.verification_requests (user_id, kind, documents, data)
-        VALUES (plinth.current_user_id(), $1, coalesce($2, '[]'), coalesce($3, '{}')) RETURNING id INTO made;
+        VALUES (u.id, $1, coalesce($2, '[]'), coalesce($3, '{}')) RETURNING id INTO made;
     PERFORM plinth._audit_record('plinth.verification_request', 'verification:' || made, 'success', jsonb_build_object('kind', $1));
     RETURN made;
 EXCEPTION

@@ -251,7 +251,7 @@ BEGIN
     RETURN plinth.verification_request(kind, documents, data);
 END
 $body$, 'Asks the administrators to verify something about the user.
-Returns the id. 409 while another request of that kind is pending.'),
+Returns the id. 409 while another request of that kind is pending, 429 for more than 100 within a day.'),
 
 ('account', 'verifications_list', false, 'STABLE', '', '{verifications}', $body$
 BEGIN

@@ -36,6 +36,10 @@ SELECT plinth.verification_approve(:'id', role => 'profesional_hukum');
 ROLLBACK TO s;
 SELECT plinth.verifications_search();
 ROLLBACK TO s;
+-- What is withdrawn makes no room.
+SELECT count(plinth.verification_withdraw(plinth.verification_request('k' || n))) FROM generate_series(1, 98) n;
+SELECT plinth.verification_request('more');
+ROLLBACK TO s;
 SELECT kind, status, documents, data, reason FROM plinth.verifications_list();
 COMMIT;
 BEGIN;
