@@ -476,7 +476,8 @@ psql_fails_like($node, 'postgres', "BEGIN; SELECT plinth.context_begin('$token')
 sub claim { my ($before, $what) = @_; return sql("$before; SELECT plinth.jwt_verify(plinth.jwt_issue('$session')) $what"); }
 is(claim("SET plinth.jwt_lifetime = '2 min'", "->> 'exp'") - time() <= 120, 1, 'the lifetime is set');
 is(claim("BEGIN; UPDATE plinth.sessions SET expires_at = now() + interval '1 min' WHERE id = '$sid'", "->> 'exp'") - time() <= 60, 1, 'no token outlives its session');
-is(claim("BEGIN; UPDATE plinth.sessions SET impersonator_id = '$bob', impersonation_reason = 'help' WHERE id = '$sid'", "#>> '{act,sub}'"), $bob, 'act names who impersonates');
+is(claim("BEGIN; SET client_min_messages = warning; DO \$\$BEGIN PERFORM plinth.user_permission_grant('$bob', 'plinth:admin'); END\$\$; "
+	. "UPDATE plinth.sessions SET impersonator_id = '$bob', impersonation_reason = 'help' WHERE id = '$sid'", "#>> '{act,sub}'"), $bob, 'act names who impersonates');
 is(sql("SET plinth.jwt_audience = 'other'; SELECT public.attempt('$token')"), $refused, 'for another audience');
 is(sql("SET plinth.jwt_issuer = 'other'; SELECT public.attempt('$token')"), $refused, 'of another issuer');
 psql_fails_like($node, 'postgres', "SET plinth.jwt_issuer = ''", qr/invalid value/, 'an issuer has a name');

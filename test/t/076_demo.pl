@@ -49,7 +49,7 @@ for my $time ('the first time', 'again')
 		"$time: psql connects as it says");
 }
 my @servers = servers();
-is(scalar @servers, 3, 'PostgreSQL, MongoDB and the network in between go on running') or diag("@servers");
+is(scalar @servers, 4, 'PostgreSQL, PostgREST, MongoDB and the network in between go on running') or diag("@servers");
 ok(defined demo('stop'), 'demo-stop');
 ok(PlinthTest::wait_until(sub { !grep { kill 0, $_ } @servers }), 'they are stopped');
 ok(!-e "$place/data", 'and their data is gone');
