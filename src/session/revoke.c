@@ -3,8 +3,8 @@
  *		Ending sessions.
  *
  * With a request context, a user ends their own sessions only, whatever the
- * database role; without one, a member of plinth_admin ends anybody's.  To
- * others, a session that is not theirs looks like one that is not there.
+ * database role; without one, a client that is a member of plinth_admin ends
+ * anybody's.  To others, a session that is not theirs looks like one that is not there.
  */
 #include "postgres.h"
 
@@ -15,10 +15,8 @@
 #include "identity/identity.h"
 #include "miscadmin.h"
 #include "session/internal.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 
-#define ADMIN_ROLE "plinth_admin"
 #define REASON_USER "revoked by the user"
 #define REASON_ADMIN "revoked by an administrator"
 
@@ -58,14 +56,6 @@ plinth_session_resource(const pg_uuid_t *id)
 					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id))));
 }
 
-static bool
-is_admin(void)
-{
-	Oid role = get_role_oid(ADMIN_ROLE, true);
-
-	return OidIsValid(role) && has_privs_of_role(GetUserId(), role);
-}
-
 /* Who asks: the context's user; NULL for an administrator without a context. */
 static const PlinthContext *
 require_caller(void)
@@ -74,7 +64,7 @@ require_caller(void)
 
 	if (context != NULL && context->has_user)
 		return context;
-	if (!is_admin())
+	if (!plinth_identity_is_admin())
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
 	return NULL;
 }

@@ -18,8 +18,13 @@ PREPARE good AS SELECT string_agg(CASE WHEN v.user_id IS NULL THEN '-' ELSE 'x' 
     FROM unnest(ARRAY[:'t1', :'t2', :'ben_token', :'root_token']) WITH ORDINALITY t (token, n), plinth.session_verify(t.token) v;
 EXECUTE good;
 
+-- A superuser's function does not make its caller an administrator.
+CREATE FUNCTION verbs_revoke(id uuid) RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT plinth.session_revoke(id)';
+CREATE FUNCTION verbs_revoke_all(id uuid) RETURNS integer LANGUAGE sql SECURITY DEFINER AS 'SELECT plinth.session_revoke_all(id)';
 -- One's own sessions.
 SET SESSION AUTHORIZATION verbs_user;
+SELECT verbs_revoke(:'ben_session');
+SELECT verbs_revoke_all(:'ben');
 SELECT plinth.session_list();
 SELECT plinth.session_revoke_others();
 SELECT plinth.session_label(:'s1', 'x');
@@ -217,4 +222,5 @@ SELECT action, result, metadata ->> 'reason' AS reason, count(*) FROM plinth.aud
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
 SELECT count(*) FROM plinth.audit_entries e WHERE id > :'start' AND e::text ~ 'horse|staple|monkey|pls_';
 DELETE FROM plinth.users WHERE id > :'start';
+DROP FUNCTION verbs_revoke, verbs_revoke_all;
 DROP ROLE verbs_user, verbs_admin;
