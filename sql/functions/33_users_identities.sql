@@ -184,6 +184,9 @@ BEGIN
                 address := NULL;
             WHEN SQLSTATE 'PT409' THEN
                 RETURN plinth._identity_user($1, $2);
+            WHEN check_violation THEN
+                -- A constraint's own error would show the row.
+                RAISE EXCEPTION USING ERRCODE = 'PT400', MESSAGE = 'subject is not valid';
         END;
     END LOOP;
 END

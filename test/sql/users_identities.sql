@@ -57,6 +57,10 @@ SELECT provider, subject FROM plinth.identities;
 SELECT plinth.identity_unlink_me('other', 'b'), plinth.identity_unlink_me('clerk', 'user_1');
 ROLLBACK;
 
+-- ---- a subject that cannot be a key ----
+RESET SESSION AUTHORIZATION;
+SELECT plinth._identity_first_seen('issuer', repeat('x', 201), true, '{"email": "private@identities.test", "email_verified": true}');
+
 -- ---- keys: a table that has ours beside its own ----
 SET SESSION AUTHORIZATION identities_app;
 CREATE TABLE identities_app.accounts (id serial PRIMARY KEY, plinth_id uuid UNIQUE, name text);
