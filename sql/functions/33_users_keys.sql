@@ -72,6 +72,7 @@ BEGIN
         WHERE t.id = u.id RETURNING t.* INTO u;
     IF u.deleted_at IS NOT NULL OR u.status = 'locked' THEN
         PERFORM plinth._users_end_sessions(u.id, 'user was ' || CASE WHEN u.deleted_at IS NULL THEN 'locked' ELSE 'deleted' END);
+        DELETE FROM plinth.one_time_tokens t WHERE t.user_id = u.id AND u.deleted_at IS NOT NULL;
     END IF;
     IF v ->> 'password_hash' <> '' AND v -> 'password_hash' IS DISTINCT FROM was -> 'password_hash' THEN
         PERFORM plinth._password_hash_check(v ->> 'password_hash');

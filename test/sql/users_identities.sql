@@ -115,7 +115,9 @@ INSERT INTO identities_app.users (mail, login) VALUES ('no address', 'login6');
 INSERT INTO identities_app.users (mail, login) VALUES ('ANN@identities.test', 'login6');
 TABLE identities_app.seen;
 UPDATE identities_app.users SET is_locked = false WHERE id = 1;
+SELECT status FROM plinth.magic_link_request('new@identities.test');
 UPDATE identities_app.users SET del = now() WHERE id = 2;
+SELECT count(*) AS mailed FROM plinth.outbox_claim('test') WHERE recipient = 'new@identities.test';
 UPDATE identities_app.users SET del = NULL WHERE id = 2;
 -- What the table does not say stays.
 SELECT plinth.user_ban(id) FROM plinth.users WHERE user_key = '5';
