@@ -141,9 +141,26 @@ END
 $$;
 
 -- Whoever read the mail has the address.
-CREATE OR REPLACE FUNCTION plinth._email_proved(user_id uuid) RETURNS void
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE plinth.users u SET email_verified_at = pg_catalog.now() WHERE u.id = $1 AND u.email_verified_at IS NULL
+-- Returns whether this is the first proof.
+CREATE OR REPLACE FUNCTION plinth._email_proved(user_id uuid) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE plinth.users u SET email_verified_at = now() WHERE u.id = $1 AND u.email_verified_at IS NULL;
+    RETURN FOUND;
+END
+$$;
+
+-- Who had the account before its address was proved may have been anybody: what they left to come back by ends.
+CREATE OR REPLACE FUNCTION plinth._email_claimed(user_id uuid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM plinth.passwords p WHERE p.user_id = $1;
+    DELETE FROM plinth.identities i WHERE i.user_id = $1;
+    DELETE FROM plinth.one_time_tokens t WHERE t.user_id = $1;
+    UPDATE plinth.api_keys k SET revoked_at = clock_timestamp(), revoked_reason = 'address proved for the first time'
+        WHERE k.user_id = $1 AND k.revoked_at IS NULL;
+    PERFORM plinth._users_end_sessions($1, 'address proved for the first time');
+END
 $$;
 
 CREATE OR REPLACE FUNCTION plinth._email_verify(token_hash bytea) RETURNS uuid
@@ -165,7 +182,9 @@ DECLARE
     taken plinth.one_time_tokens := plinth._one_time_take('password_reset', $1);
 BEGIN
     IF taken.id IS NOT NULL THEN
-        PERFORM plinth._email_proved(taken.user_id);
+        IF plinth._email_proved(taken.user_id) THEN
+            PERFORM plinth._email_claimed(taken.user_id);
+        END IF;
         PERFORM plinth._password_store(taken.user_id, $2);
         PERFORM plinth._password_end_tokens(taken.user_id);
         PERFORM plinth._users_end_sessions(taken.user_id, 'password reset');
@@ -180,8 +199,8 @@ CREATE OR REPLACE FUNCTION plinth._one_time_sign_in(kind text, token_hash bytea)
 DECLARE
     taken plinth.one_time_tokens := plinth._one_time_take($1, $2);
 BEGIN
-    IF taken.id IS NOT NULL THEN
-        PERFORM plinth._email_proved(taken.user_id);
+    IF taken.id IS NOT NULL AND plinth._email_proved(taken.user_id) THEN
+        PERFORM plinth._email_claimed(taken.user_id);
     END IF;
     RETURN taken.user_id;
 END
@@ -407,7 +426,7 @@ DECLARE
 BEGIN
     FOR f IN SELECT p.proname, p.oid::pg_catalog.regprocedure AS signature FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'plinth'::pg_catalog.regnamespace
-            AND p.proname ~ '^_?(password_|breached_|one_time_|email_(verify|proved|change|code)|magic_link_request|outbox_|credentials_)' LOOP
+            AND p.proname ~ '^_?(password_|breached_|one_time_|email_(verify|proved|claimed|change|code)|magic_link_request|outbox_|credentials_)' LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
         IF f.proname ~ '^_' THEN
             EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO plinth_owner', f.signature);

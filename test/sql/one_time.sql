@@ -182,6 +182,29 @@ SELECT plinth.user_restore(:'dee');
 SELECT status FROM plinth.magic_link_sign_in(:'t');
 DELETE FROM plinth.users WHERE username = 'once_dee';
 
+-- Who signed up with an address of somebody else's does not keep a way in.
+SELECT user_id AS eve FROM plinth.sign_up('victim@once.test', 'horse of eve', 'once_eve') \gset
+SELECT token AS session FROM plinth.sign_in('once_eve', 'horse of eve') \gset
+BEGIN;
+SELECT plinth.context_begin(:'session') IS NOT NULL AS begun;
+SELECT key AS api_key FROM plinth.api_key_create('left behind') \gset
+COMMIT;
+SELECT plinth.identity_link(:'eve', 'provider', 'eve');
+SELECT status FROM plinth.magic_link_request('victim@once.test');
+SELECT pg_temp.mailed('magic_link') AS t \gset
+SELECT status, token AS own FROM plinth.magic_link_sign_in(:'t') \gset
+SELECT :'status' AS status, (plinth.session_verify(:'own')).user_id = :'eve' AS own, (plinth.session_verify(:'session')).user_id IS NULL AS ended,
+    (SELECT status FROM plinth.sign_in('once_eve', 'horse of eve')) AS password, (SELECT count(*) FROM plinth.identities WHERE user_id = :'eve') AS identities,
+    (SELECT revoked_reason FROM plinth.api_keys WHERE user_id = :'eve') AS api_key;
+-- The second time nothing ends.
+SELECT plinth.password_set(:'eve', 'horse of the victim');
+SELECT token AS session FROM plinth.sign_in('once_eve', 'horse of the victim') \gset
+SELECT status FROM plinth.magic_link_request('victim@once.test');
+SELECT pg_temp.mailed('magic_link') AS t \gset
+SELECT status FROM plinth.magic_link_sign_in(:'t');
+SELECT (plinth.session_verify(:'session')).user_id = :'eve' AS goes_on, (SELECT status FROM plinth.sign_in('once_eve', 'horse of the victim')) AS password;
+DELETE FROM plinth.users WHERE username = 'once_eve';
+
 -- No more than so many, for known and unknown alike.
 SELECT n, (plinth.password_reset_request('ben@once.test')).status FROM generate_series(1, 6) n;
 SELECT n, (plinth.password_reset_request('none@once.test')).status FROM generate_series(1, 6) n;
