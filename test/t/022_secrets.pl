@@ -133,8 +133,8 @@ like(log_since($start), qr/SELECT 43/, 'which is logged');
 $session->quit;
 
 # ---- the bound on concurrent hashes ----------------------------------------------
-# One place, and a hash that takes some seconds in it.
-my $slow = '$argon2id$v=19$m=262144,t=60,p=1$CGR1N1LNI6hbrE9B8Hjrww$JMk3uR9/jaeci4uDtE0BmLj8upc8GqbW7Dibg0sN+5M';
+# One place, and a hash that takes as long as one may; it is held up in the middle.
+my $slow = '$argon2id$v=19$m=262144,t=16,p=1$CGR1N1LNI6hbrE9B8Hjrww$JMk3uR9/jaeci4uDtE0BmLj8upc8GqbW7Dibg0sN+5M';
 my $holder = $node->background_psql('postgres', on_error_die => 0);
 my $holder_pid = $holder->query('SELECT pg_backend_pid()');
 my $waiter = $node->background_psql('postgres', on_error_die => 0, on_error_stop => 0);
@@ -142,12 +142,14 @@ my $waiter_pid = $waiter->query('SELECT pg_backend_pid()');
 $holder->query_until(qr/started/, "\\echo started\nSELECT plinth.secret_verify('x', '$slow');\n");
 ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state = 'active' AND query = '<hidden by plinth>' FROM pg_stat_activity WHERE pid = $holder_pid") eq 't' }),
 	'a slow hash runs');
+kill 'STOP', $holder_pid or die "could not hold up $holder_pid: $!";
 $waiter->query_until(qr/started/, "\\echo started\nSELECT plinth.secret_verify('x', '$hash');\n");
 ok(wait_until(sub { $node->safe_psql('postgres', "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $waiter_pid") eq 'Extension' }),
 	'another one waits');
 is($node->safe_psql('postgres', "SELECT pg_cancel_backend($waiter_pid)"), 't', 'it is cancelled');
 ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $waiter_pid") =~ /^idle/ }), 'and stops waiting');
 is($node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid"), 'active', 'while the first still runs');
+kill 'CONT', $holder_pid or die "could not let go of $holder_pid: $!";
 ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $holder_pid") eq 'idle' }, 600), 'which ends');
 is($node->safe_psql('postgres', "SET statement_timeout = '120s'; SELECT plinth.secret_verify('Secr3t', '$hash')"), 't', 'the place is free again');
 eval { $_->quit } foreach ($holder, $waiter);
