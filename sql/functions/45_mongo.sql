@@ -31,3 +31,23 @@ COMMENT ON FUNCTION plinth.from_bson(bytea) IS
 'A BSON document as jsonb, in MongoDB''s relaxed Extended JSON.
 document: the bytes of one document, from anyone: they are checked first.
 Returns jsonb. Errors: 22P03 for what is no sound BSON, 54000 for over 100 levels, 22P05 for a NUL character in a string.';
+
+CREATE OR REPLACE FUNCTION plinth.bson_to_extjson(document bytea, relaxed boolean DEFAULT false) RETURNS text
+    AS 'MODULE_PATHNAME', 'plinth_mongo_bson_to_extjson'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+REVOKE ALL ON FUNCTION plinth.bson_to_extjson(bytea, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.bson_to_extjson(bytea, boolean) TO anon, authenticated, plinth_admin;
+COMMENT ON FUNCTION plinth.bson_to_extjson(bytea, boolean) IS
+'A BSON document as MongoDB''s Extended JSON (version 2), from which extjson_to_bson makes the same bytes.
+document: the bytes of one document, from anyone: they are checked first. relaxed: for people: numbers and times as plain JSON, which lose their types.
+Returns the text, names in their order, those given twice too. Errors: 22P03 with the byte for what is no sound BSON, 54000 for over 100 levels.';
+
+CREATE OR REPLACE FUNCTION plinth.extjson_to_bson(document text) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'plinth_mongo_extjson_to_bson'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+REVOKE ALL ON FUNCTION plinth.extjson_to_bson(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.extjson_to_bson(text) TO anon, authenticated, plinth_admin;
+COMMENT ON FUNCTION plinth.extjson_to_bson(text) IS
+'Extended JSON (version 2, canonical or relaxed) as a BSON document.
+document: one object; plain numbers become Int32, Int64 or Double, the first that holds them.
+Returns the bytes. Errors: 22P02 for what is no JSON (with its line) or no Extended JSON (with the names that lead there), 22008 for a time that never is, 54000 for over 16 MiB or 100 levels.';

@@ -12,16 +12,20 @@
 
 #include <bson/bson.h>
 
-static PlinthBsonCheck check_document(const uint8_t *data, size_t len, int left);
+/* Where a document turned out not to be sound: the element's first byte. */
+typedef const uint8_t *Place;
+
+static PlinthBsonCheck check_document(const uint8_t *data, size_t len, int left, Place *bad);
 
 static bool
 check_utf8(const char *text, size_t len)
 {
-	return bson_utf8_validate(text, len, true);
+	/* It takes C0 80 for a NUL, which no UTF-8 has. */
+	return bson_utf8_validate(text, len, true) && (len == 0 || memchr(text, 0xc0, len) == NULL);
 }
 
 static PlinthBsonCheck
-check_value(bson_iter_t *iter, int left)
+check_value(bson_iter_t *iter, int left, Place *bad)
 {
 	const uint8_t *data;
 	const char *text;
@@ -33,10 +37,10 @@ check_value(bson_iter_t *iter, int left)
 	{
 		case BSON_TYPE_DOCUMENT:
 			bson_iter_document(iter, &len, &data);
-			return check_document(data, len, left - 1);
+			return check_document(data, len, left - 1, bad);
 		case BSON_TYPE_ARRAY:
 			bson_iter_array(iter, &len, &data);
-			return check_document(data, len, left - 1);
+			return check_document(data, len, left - 1, bad);
 		case BSON_TYPE_CODEWSCOPE:
 		{
 			uint32_t scope_len;
@@ -44,7 +48,7 @@ check_value(bson_iter_t *iter, int left)
 			text = bson_iter_codewscope(iter, &len, &scope_len, &data);
 			if (text == NULL || !check_utf8(text, len))
 				return PLINTH_BSON_CORRUPT;
-			return check_document(data, scope_len, left - 1);
+			return check_document(data, scope_len, left - 1, bad);
 		}
 		case BSON_TYPE_UTF8:
 			text = bson_iter_utf8(iter, &len);
@@ -78,9 +82,12 @@ check_value(bson_iter_t *iter, int left)
 }
 
 static PlinthBsonCheck
-check_document(const uint8_t *data, size_t len, int left)
+check_document(const uint8_t *data, size_t len, int left, Place *bad)
 {
 	bson_iter_t iter;
+
+	if (data != NULL)
+		*bad = data;
 
 	if (left <= 0)
 		return PLINTH_BSON_TOO_DEEP;
@@ -93,24 +100,41 @@ check_document(const uint8_t *data, size_t len, int left)
 		const char *key = bson_iter_key(&iter);
 		PlinthBsonCheck result;
 
+		*bad = data + iter.off;
 		if (!check_utf8(key, strlen(key)))
 			return PLINTH_BSON_CORRUPT;
-		result = check_value(&iter, left);
+		result = check_value(&iter, left, bad);
 		if (result != PLINTH_BSON_SOUND)
 			return result;
 	}
-	return iter.err_off == 0 ? PLINTH_BSON_SOUND : PLINTH_BSON_CORRUPT;
+	if (iter.err_off == 0)
+		return PLINTH_BSON_SOUND;
+	*bad = data + iter.err_off;
+	return PLINTH_BSON_CORRUPT;
 }
 
 PlinthBsonCheck
-plinth_mongo_bson_check(const uint8_t *data, size_t len, int maxdepth)
+plinth_mongo_bson_check_at(const uint8_t *data, size_t len, int maxdepth, size_t *where)
 {
 	uint32_t declared;
+	Place bad = data;
+	PlinthBsonCheck result;
 
+	*where = 0;
 	if (data == NULL || len < 5 || len > INT32_MAX)
 		return PLINTH_BSON_CORRUPT;
 	memcpy(&declared, data, sizeof(declared));
 	if (BSON_UINT32_FROM_LE(declared) != len)
 		return PLINTH_BSON_CORRUPT;
-	return check_document(data, len, maxdepth);
+	result = check_document(data, len, maxdepth, &bad);
+	*where = (size_t) (bad - data);
+	return result;
+}
+
+PlinthBsonCheck
+plinth_mongo_bson_check(const uint8_t *data, size_t len, int maxdepth)
+{
+	size_t where;
+
+	return plinth_mongo_bson_check_at(data, len, maxdepth, &where);
 }

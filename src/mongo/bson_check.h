@@ -28,4 +28,8 @@ typedef enum PlinthBsonCheck
  */
 extern PlinthBsonCheck plinth_mongo_bson_check(const uint8_t *data, size_t len, int maxdepth);
 
+/* The same; where: the byte at which what is not sound, or too deep, begins. */
+extern PlinthBsonCheck plinth_mongo_bson_check_at(const uint8_t *data, size_t len, int maxdepth,
+												  size_t *where);
+
 #endif /* PLINTH_BSON_CHECK_H */

@@ -135,6 +135,9 @@ extern char *plinth_mongo_output_text(MongoEncoder *encoder, Datum value);
 extern void plinth_mongo_append_decimal(bson_t *bson, const char *key, int keylen,
 										const char *text);
 
+/* A finite time's milliseconds since 1970, rounded down. */
+extern int64 plinth_mongo_milliseconds(int64 stamp);
+
 /* encode_cast.c */
 extern void plinth_mongo_encode_cast(MongoEncoder *encoder, bson_t *bson, const char *key,
 									 int keylen, Datum value, int depth);
@@ -172,8 +175,5 @@ struct PlinthMongoIdSpec
 };
 extern void plinth_mongo_append_id(const PlinthMongoIdSpec *spec, bson_t *bson,
 								   const Datum *values);
-
-/* decode.c */
-extern Datum plinth_mongo_bson_to_jsonb(const uint8 *data, uint32 len);
 
 #endif /* PLINTH_BSON_INT_H */

@@ -108,24 +108,24 @@ plinth_mongo_encode_numeric(MongoEncoder *encoder, bson_t *bson, const char *key
 								DatumGetCString(DirectFunctionCall1(numeric_out, value)));
 }
 
+int64
+plinth_mongo_milliseconds(int64 stamp)
+{
+	return stamp / 1000 - (stamp % 1000 < 0 ? 1 : 0) + UNIX_EPOCH_MS;
+}
+
 void
 plinth_mongo_encode_timestamp(MongoEncoder *encoder, bson_t *bson, const char *key, int keylen,
 							  Datum value, int depth)
 {
 	Timestamp stamp = DatumGetTimestamp(value);
-	int64 ms;
 
 	if (TIMESTAMP_IS_NOBEGIN(stamp))
 		MONGO_APPEND(bson_append_minkey(bson, key, keylen));
 	else if (TIMESTAMP_IS_NOEND(stamp))
 		MONGO_APPEND(bson_append_maxkey(bson, key, keylen));
 	else
-	{
-		ms = stamp / 1000;
-		if (stamp % 1000 < 0)
-			ms--;
-		MONGO_APPEND(bson_append_date_time(bson, key, keylen, ms + UNIX_EPOCH_MS));
-	}
+		MONGO_APPEND(bson_append_date_time(bson, key, keylen, plinth_mongo_milliseconds(stamp)));
 }
 
 void

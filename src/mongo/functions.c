@@ -1,13 +1,13 @@
 /*
  * functions.c
- *		to_bson and from_bson, and documents as JSON text for people.
+ *		Documents from values and back, and as Extended JSON.
  */
 #include "postgres.h"
 
 #include "base/compat.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
-#include "mongo/bson_int.h"
+#include "mongo/extjson.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -15,9 +15,13 @@
 
 PGDLLEXPORT Datum plinth_mongo_to_bson(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_mongo_from_bson(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_mongo_bson_to_extjson(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_mongo_extjson_to_bson(PG_FUNCTION_ARGS);
 
 PG_FUNCTION_INFO_V1(plinth_mongo_to_bson);
 PG_FUNCTION_INFO_V1(plinth_mongo_from_bson);
+PG_FUNCTION_INFO_V1(plinth_mongo_bson_to_extjson);
+PG_FUNCTION_INFO_V1(plinth_mongo_extjson_to_bson);
 
 typedef struct Source
 {
@@ -62,33 +66,63 @@ make_encoder(FmgrInfo *function)
 	return encoder;
 }
 
+/* Takes the document's memory along. */
+static bytea *
+as_bytea(PlinthBson document)
+{
+	bytea *result = palloc(VARHDRSZ + document.len);
+
+	SET_VARSIZE(result, VARHDRSZ + document.len);
+	memcpy(VARDATA(result), document.data, document.len);
+	pfree(document.data);
+	return result;
+}
+
 Datum
 plinth_mongo_to_bson(PG_FUNCTION_ARGS)
 {
 	Source item;
-	PlinthBson document;
-	bytea *result;
 
 	if (fcinfo->flinfo->fn_extra == NULL)
 		fcinfo->flinfo->fn_extra = make_encoder(fcinfo->flinfo);
 	item.encoder = fcinfo->flinfo->fn_extra;
 	item.value = PG_GETARG_DATUM(0);
-
-	document = plinth_mongo_build(build_item, &item, item.encoder->pinned);
-	result = palloc(VARHDRSZ + document.len);
-	SET_VARSIZE(result, VARHDRSZ + document.len);
-	memcpy(VARDATA(result), document.data, document.len);
-	pfree(document.data);
-	PG_RETURN_BYTEA_P(result);
+	PG_RETURN_BYTEA_P(as_bytea(plinth_mongo_build(build_item, &item, item.encoder->pinned)));
 }
 
 Datum
 plinth_mongo_from_bson(PG_FUNCTION_ARGS)
 {
 	bytea *bytes = PG_GETARG_BYTEA_PP(0);
+	char *json = plinth_mongo_extjson_write((const uint8 *) VARDATA_ANY(bytes),
+											VARSIZE_ANY_EXHDR(bytes), false);
 
-	PG_RETURN_DATUM(
-		plinth_mongo_bson_to_jsonb((const uint8 *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+}
+
+/* Arguments: document, relaxed. */
+Datum
+plinth_mongo_bson_to_extjson(PG_FUNCTION_ARGS)
+{
+	bytea *bytes = PG_GETARG_BYTEA_PP(0);
+
+	PG_RETURN_TEXT_P(cstring_to_text(plinth_mongo_extjson_write(
+		(const uint8 *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), !PG_GETARG_BOOL(1))));
+}
+
+static void
+build_extjson(bson_t *bson, const void *arg)
+{
+	plinth_mongo_extjson_append(bson, arg, 1);
+}
+
+Datum
+plinth_mongo_extjson_to_bson(PG_FUNCTION_ARGS)
+{
+	char *json = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	PG_RETURN_BYTEA_P(as_bytea(
+		plinth_mongo_build(build_extjson, plinth_mongo_extjson_parse(json, strlen(json)), false)));
 }
 
 /* Never an ERROR for what the document holds: it goes to messages and views. */

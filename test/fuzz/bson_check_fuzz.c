@@ -19,8 +19,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bson_t copy;
 	char *json;
 
-	if (plinth_mongo_bson_check(data, size, PLINTH_BSON_MAX_DEPTH) != PLINTH_BSON_SOUND)
+	size_t where;
+
+	if (plinth_mongo_bson_check_at(data, size, PLINTH_BSON_MAX_DEPTH, &where) != PLINTH_BSON_SOUND)
+	{
+		if (where > size)
+			abort();
 		return 0;
+	}
 	if (!bson_init_static(&view, data, size) ||
 		!bson_validate(&view, BSON_VALIDATE_UTF8 | BSON_VALIDATE_UTF8_ALLOW_NULL, NULL))
 		abort();

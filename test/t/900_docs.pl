@@ -54,4 +54,13 @@ foreach my $page (@pages)
 	is("@broken", '', "$name: its links lead to files");
 }
 
+# Every type that PostgreSQL brings has a line: those that mongo_all_types.sql has
+# an example of, which looks into pg_type itself.
+my $types = PostgreSQL::Test::Utils::slurp_file("$root/docs/types.md");
+my ($examples) = PostgreSQL::Test::Utils::slurp_file("$root/test/sql/mongo_all_types.sql") =~ /^INSERT INTO example VALUES\n(.*?);$/ms;
+my @types = $examples =~ /\('([^']+)', /g;
+push @types, PostgreSQL::Test::Utils::slurp_file("$root/test/sql/mongo_all_types.sql") =~ /\('([^']+)', NULL\)/g;
+cmp_ok(scalar @types, '>', 80, 'types.md: there are types to look for');
+is(join(', ', grep { $types !~ /^\|[^|]*`\Q$_\E`[^|]*\|/m } @types), '', 'types.md: every type has a line');
+
 done_testing();

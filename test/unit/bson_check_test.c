@@ -38,6 +38,8 @@ nested(int levels, int maxdepth)
 int
 main(void)
 {
+	size_t where;
+
 	check(VERDICT("\x05\0\0\0\0") == PLINTH_BSON_SOUND, "the empty document");
 	check(VERDICT("") == PLINTH_BSON_CORRUPT, "no bytes");
 	check(plinth_mongo_bson_check(NULL, 0, 1) == PLINTH_BSON_CORRUPT, "nothing at all");
@@ -50,6 +52,14 @@ main(void)
 	check(VERDICT("\x0e\0\0\0\x02"
 				  "a\0\2\0\0\0\xff\0\0") == PLINTH_BSON_CORRUPT,
 		  "a string that is not UTF-8");
+	check(VERDICT("\x0f\0\0\0\x02"
+				  "a\0\3\0\0\0\xc0\x80\0\0") == PLINTH_BSON_CORRUPT,
+		  "a NUL of two bytes, which is no UTF-8");
+	check(plinth_mongo_bson_check_at((const uint8_t *) "\x0f\0\0\0\x02"
+													   "a\0\3\0\0\0\xc0\x80\0\0",
+									 15, PLINTH_BSON_MAX_DEPTH, &where) == PLINTH_BSON_CORRUPT &&
+			  where == 4,
+		  "and where it stands");
 	check(VERDICT("\x0e\0\0\0\x02"
 				  "a\0\xff\xff\xff\x7fx\0\0") == PLINTH_BSON_CORRUPT,
 		  "a string longer than its document");
