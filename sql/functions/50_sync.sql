@@ -26,11 +26,14 @@ CREATE OR REPLACE TRIGGER sync_mappings_touch AFTER INSERT OR UPDATE OR DELETE O
     FOR EACH STATEMENT EXECUTE FUNCTION plinth._sync_touch();
 CREATE OR REPLACE TRIGGER sync_mappings_added AFTER INSERT ON plinth.sync_mappings
     FOR EACH ROW EXECUTE FUNCTION plinth._sync_mapping_added();
+CREATE OR REPLACE TRIGGER sync_sources_touch AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON plinth.sync_sources
+    FOR EACH STATEMENT EXECUTE FUNCTION plinth._sync_touch();
 CREATE OR REPLACE TRIGGER sync_tasks_touch AFTER INSERT OR DELETE OR TRUNCATE ON plinth.sync_tasks
     FOR EACH STATEMENT EXECUTE FUNCTION plinth._sync_touch();
 ALTER TABLE plinth.sync_mappings
     ENABLE ALWAYS TRIGGER sync_mappings_touch,
     ENABLE ALWAYS TRIGGER sync_mappings_added;
+ALTER TABLE plinth.sync_sources ENABLE ALWAYS TRIGGER sync_sources_touch;
 ALTER TABLE plinth.sync_tasks ENABLE ALWAYS TRIGGER sync_tasks_touch;
 
 -- What people call.  Each asks for its caller's rights: see docs/sync-api.md.

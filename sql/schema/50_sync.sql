@@ -3,7 +3,8 @@
 CREATE TABLE plinth.sync_mappings (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name         text NOT NULL UNIQUE CHECK (name <> '' AND octet_length(name) <= 200),
-    relation     regclass NOT NULL,
+    kind         text NOT NULL DEFAULT 'table' CHECK (kind IN ('table', 'document', 'append', 'files')),
+    relation     regclass NOT NULL,              -- document: the root, one document for each of its rows
     owner        regrole NOT NULL,
     server_name  name NOT NULL,
     collection   text NOT NULL CHECK (collection <> ''),
@@ -15,12 +16,26 @@ CREATE TABLE plinth.sync_mappings (
     id_cast      text,
     id_prefix    text,
     filter       text,
+    query        text CHECK ((query IS NOT NULL) = (kind = 'document')), -- every name qualified, views expanded
     on_existing  text NOT NULL DEFAULT 'error' CHECK (on_existing IN ('error', 'replace', 'keep')),
     paused       boolean NOT NULL DEFAULT false, -- by sync_pause
     created_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (server_name, collection)
 );
 COMMENT ON TABLE plinth.sync_mappings IS 'Which table is copied to which collection, and how.';
+
+-- Of a document: each place where a table stands in its query other than as the root's own row.
+CREATE TABLE plinth.sync_sources (
+    mapping_id   bigint NOT NULL REFERENCES plinth.sync_mappings ON DELETE CASCADE,
+    source       smallint NOT NULL CHECK (source > 0),
+    relation     regclass NOT NULL,
+    columns      name[] NOT NULL CHECK (cardinality(columns) > 0), -- their old and new values say which roots
+    roots        text,                           -- SELECT of the root's key by $1 ... $n (text); NULL: columns are that key
+    derived      boolean NOT NULL DEFAULT true,  -- false: as the argument via says
+    PRIMARY KEY (mapping_id, source)
+);
+COMMENT ON TABLE plinth.sync_sources IS 'Which documents a changed row of a joined table concerns.';
+CREATE INDEX sync_sources_relation_idx ON plinth.sync_sources (relation);
 
 -- Runtime state, one row a mapping; never dumped.
 CREATE TABLE plinth.sync_states (
@@ -97,10 +112,13 @@ CREATE UNIQUE INDEX sync_foreign_ids_id_idx ON plinth.sync_foreign_ids (mapping_
 -- Only the mappings are dumped; how far they are is not true of a copy.
 SELECT pg_catalog.pg_extension_config_dump('plinth.sync_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('plinth.sync_mappings_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('plinth.sync_sources', '');
 
 -- Everybody sees what is theirs: of their mappings, or as an administrator.
 ALTER TABLE plinth.sync_mappings OWNER TO plinth_owner;
 ALTER TABLE plinth.sync_mappings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_sources OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE plinth.sync_states OWNER TO plinth_owner;
 ALTER TABLE plinth.sync_states ENABLE ROW LEVEL SECURITY;
 ALTER TABLE plinth.sync_tasks OWNER TO plinth_owner;
@@ -114,6 +132,8 @@ ALTER TABLE plinth.sync_foreign_ids ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY sync_mappings_own ON plinth.sync_mappings FOR SELECT
     USING (pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('plinth_admin', 'USAGE'));
+CREATE POLICY sync_sources_own ON plinth.sync_sources FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 CREATE POLICY sync_states_own ON plinth.sync_states FOR SELECT
     USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 CREATE POLICY sync_tasks_own ON plinth.sync_tasks FOR SELECT
@@ -125,8 +145,8 @@ CREATE POLICY sync_dead_letters_own ON plinth.sync_dead_letters FOR SELECT
 CREATE POLICY sync_foreign_ids_own ON plinth.sync_foreign_ids FOR SELECT
     USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 
-REVOKE ALL ON plinth.sync_mappings, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
+REVOKE ALL ON plinth.sync_mappings, plinth.sync_sources, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
     plinth.sync_dead_letters, plinth.sync_foreign_ids FROM PUBLIC;
 -- On purpose to PUBLIC: any role may own a mapping, and the policies say which.
-GRANT SELECT ON plinth.sync_mappings, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
+GRANT SELECT ON plinth.sync_mappings, plinth.sync_sources, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
     plinth.sync_dead_letters, plinth.sync_foreign_ids TO PUBLIC;

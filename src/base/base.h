@@ -204,7 +204,7 @@ extern void plinth_base_xact_init(void);
  * SPI (spi.c)
  * -------------------------------------------------------------------------
  */
-#define PLINTH_PLAN_MAX_ARGS 16
+#define PLINTH_PLAN_MAX_ARGS 24
 typedef struct PlinthPlan
 {
 	const char *sql;

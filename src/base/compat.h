@@ -16,6 +16,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "common/jsonapi.h"
+#include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 
@@ -205,6 +206,30 @@ plinth_compat_log_message(const char *prefix, const char *message, size_t size, 
 	if (flush)
 		XLogFlush(lsn);
 	return lsn;
+#endif
+}
+
+/* ---- query trees ---- */
+
+/* What a column of a join, or in 18 of a grouping, stands for; NULL for other entries. */
+static inline Expr *
+plinth_compat_alias(RangeTblEntry *rte, AttrNumber column)
+{
+	if (rte->rtekind == RTE_JOIN)
+		return (Expr *) list_nth(rte->joinaliasvars, column - 1);
+#if PG_VERSION_NUM >= 180000
+	if (rte->rtekind == RTE_GROUP)
+		return (Expr *) list_nth(rte->groupexprs, column - 1);
+#endif
+	return NULL;
+}
+
+/* 16 remembers which outer joins may have made a column NULL. */
+static inline void
+plinth_compat_forget_joins(Var *var)
+{
+#if PG_VERSION_NUM >= 160000
+	var->varnullingrels = NULL;
 #endif
 }
 

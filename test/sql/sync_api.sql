@@ -48,7 +48,7 @@ SELECT plinth.sync_table('threads', 'sync_api_docs', name => 'plain') IS NOT NUL
 SELECT m.name, m.relation, m.owner, m.server_name, m.collection, m.key_columns, m.columns, m.field_names, m.fields, m.casts,
        m.id_cast, m.id_prefix, m.filter, m.on_existing, m.paused, s.blocked, s.prepared, s.adopting, s.resyncing
     FROM plinth.sync_mappings m JOIN plinth.sync_states s ON s.mapping_id = m.id WHERE name = 'plain';
-SELECT kind, t.relation::regclass FROM plinth.sync_tasks t JOIN plinth.sync_mappings m ON m.id = mapping_id WHERE m.name = 'plain';
+SELECT t.kind, t.relation::regclass FROM plinth.sync_tasks t JOIN plinth.sync_mappings m ON m.id = mapping_id WHERE m.name = 'plain';
 SELECT plinth.sync_table('threads', 'sync_api_docs', collection => 'short', name => 'chosen', columns => '{title,id,created_at}',
     field_names => 'camelCase', fields => '{"title": "headline"}', casts => '{"created_at": "micros"}',
     filter => 'author_id > 0 AND title <> ''x''::text', on_existing => 'keep', snapshot => false) IS NOT NULL;
