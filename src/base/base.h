@@ -227,6 +227,22 @@ extern int plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *
  */
 extern void plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values);
 
+/* Whether a SELECT without arguments finds a row; no SPI connection of the caller's. */
+extern bool plinth_base_spi_finds(PlinthPlan *plan);
+
+/* -------------------------------------------------------------------------
+ * Notes (note.c): an UPDATE as plinth_owner just before commit.
+ * -------------------------------------------------------------------------
+ */
+/* May the running transaction make one? */
+extern bool plinth_base_may_note(void);
+
+/*
+ * Makes one, where that is still so at commit.  The plan must live as long;
+ * values are copied, none is null.  *writing, unless NULL, is true meanwhile.
+ */
+extern void plinth_base_note(PlinthPlan *plan, const Datum *values, bool *writing);
+
 /* -------------------------------------------------------------------------
  * Rows that hot functions return (row.c): each has a static PlinthRow.
  * -------------------------------------------------------------------------
@@ -288,7 +304,6 @@ plinth_base_oid_is_older(Oid oid, Oid committed)
 }
 
 extern Oid plinth_base_schema_oid(void);
-extern Oid plinth_base_owner_oid(void);
 
 /*
  * Run something as plinth_owner with a safe search_path, where roles cannot be
@@ -369,6 +384,16 @@ extern void plinth_base_context_fix(const PlinthContext *context);
  */
 extern void plinth_base_context_hide(void);
 extern void plinth_base_context_init(void);
+
+/* -------------------------------------------------------------------------
+ * Who, or what, calls a function (caller.c)
+ * -------------------------------------------------------------------------
+ */
+/* The running context, which has a user; PT401 where there is none. */
+extern const PlinthContext *plinth_base_require_user(void);
+
+/* ERROR unless plinth.NAME was called as a trigger. */
+extern struct TriggerData *plinth_base_trigger_data(FunctionCallInfo fcinfo, const char *name);
 
 /*
  * The client's address: the connection's; or what a trusted proxy forwarded,

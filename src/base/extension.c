@@ -80,16 +80,10 @@ plinth_base_schema_oid(void)
 	return get_namespace_oid(SCHEMA_NAME, true);
 }
 
-Oid
-plinth_base_owner_oid(void)
-{
-	return get_role_oid(OWNER_NAME, true);
-}
-
 void
 plinth_base_owner_begin(PlinthAsOwner *state)
 {
-	Oid owner = plinth_base_owner_oid();
+	Oid owner = get_role_oid(OWNER_NAME, true);
 
 	if (!OidIsValid(owner))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -49,3 +49,15 @@ plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values)
 	if (latest)
 		PopActiveSnapshot();
 }
+
+bool
+plinth_base_spi_finds(PlinthPlan *plan)
+{
+	bool found;
+
+	SPI_connect();
+	plinth_base_spi_execute(plan, NULL, NULL, true, SPI_OK_SELECT);
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
+}

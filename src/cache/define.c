@@ -377,11 +377,7 @@ refuse_other_entries(const TriggerData *data)
 Datum
 plinth_cache_touched(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("plinth._cache_touched must be called as a trigger")));
+	TriggerData *data = plinth_base_trigger_data(fcinfo, "_cache_touched");
 
 	touched_lxid = plinth_compat_lxid();
 	plinth_base_generation_touch(PLINTH_GEN_CACHE);
@@ -426,12 +422,9 @@ plinth_cache_entry_touched(PG_FUNCTION_ARGS)
 {
 	static PlinthPlan plan = {.sql =
 								  "SELECT c.id FROM plinth.caches c WHERE c.durable OR c.overflow"};
-	TriggerData *data = (TriggerData *) fcinfo->context;
+	TriggerData *data = plinth_base_trigger_data(fcinfo, "_cache_entry_touched");
 	PlinthAsOwner owner;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("plinth._cache_entry_touched must be called as a trigger")));
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 	{
 		forget_entry(data->tg_relation, data->tg_trigtuple);

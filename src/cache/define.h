@@ -84,10 +84,8 @@ extern void plinth_cache_times(const PlinthCacheDef *def, int64 ttl, PlinthCache
 /* Tags of an entry, by their array, which may be NULL. */
 extern void plinth_cache_tags(ArrayType *tags, PlinthCacheValue *value);
 
-/* Whether a value is not too large for the cache; or ERROR if it is. */
+/* Whether a value is not too large for the cache. */
 extern bool plinth_cache_fits(const PlinthCacheDef *def, const PlinthCacheKey *key, Size size);
-extern void plinth_cache_check_size(const PlinthCacheDef *def, const PlinthCacheKey *key,
-									Size size);
 
 /* -------------------------------------------------------------------------
  * Second level (second.c): tables

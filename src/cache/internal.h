@@ -101,9 +101,6 @@ typedef struct PlinthCacheStats
 } PlinthCacheStats;
 extern void plinth_cache_store_stats(int32 cache, PlinthCacheStats *stats);
 extern void plinth_cache_store_count_wait(int32 cache, bool timed_out);
-
-/* Forgets all of a cache, or of a database, at once (DROP, purge). */
-extern void plinth_cache_store_forget(Oid database, int32 cache);
 extern void plinth_cache_store_init(void);
 
 /* -------------------------------------------------------------------------

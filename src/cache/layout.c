@@ -363,20 +363,18 @@ static const PlinthShmemPart shmem_part = {
  * Forgetting
  * -------------------------------------------------------------------------
  */
-void
-plinth_cache_store_forget(Oid database, int32 cache)
+static void
+purge_database(Oid database)
 {
-	if (plinth_cache_store == NULL)
-		return;
 	for (uint32 i = 0; i < plinth_cache_store->nplaces; i++)
 	{
 		PlinthCachePlace *p = plinth_cache_place(i);
 		bool ours;
 
-		if (p->database != database || (cache != 0 && p->cache != cache))
+		if (p->database != database)
 			continue;
 		plinth_cache_slots_lock();
-		ours = p->database == database && (cache == 0 || p->cache == cache);
+		ours = p->database == database;
 		if (ours)
 		{
 			p->forgotten = true;
@@ -393,12 +391,6 @@ plinth_cache_store_forget(Oid database, int32 cache)
 		}
 		plinth_cache_slots_unlock();
 	}
-}
-
-static void
-purge_database(Oid database)
-{
-	plinth_cache_store_forget(database, 0);
 }
 
 void

@@ -56,20 +56,14 @@ static int
 wanted(void)
 {
 	static PlinthPlan plan = {
-		.sql = "SELECT EXISTS (SELECT FROM plinth.caches c "
+		.sql = "SELECT WHERE EXISTS (SELECT FROM plinth.caches c "
 			   "WHERE c.durable OR c.overflow OR c.warm IS NOT NULL) "
 			   "OR EXISTS (SELECT FROM plinth.cache_durable_entries) "
 			   "OR EXISTS (SELECT FROM plinth.cache_entries) "
 			   "OR EXISTS (SELECT FROM plinth.cache_invalidations)",
 	};
-	bool isnull;
-	int n;
 
-	SPI_connect();
-	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
-	n = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
-	return n;
+	return plinth_base_spi_finds(&plan) ? 1 : 0;
 }
 
 /* A cache's state; a new one when its definition is not the one that it is of. */
@@ -161,39 +155,41 @@ warm(Task *task)
 	task->done = true;
 }
 
+/* A task in hand. */
+typedef struct Step
+{
+	void (*work)(Task *);
+	Task *task;
+	bool exists; /* is there still an extension? */
+} Step;
+
+static void
+take_step(void *arg)
+{
+	Step *step = arg;
+
+	step->exists = plinth_worker_transaction_begin();
+	if (!step->exists)
+		return;
+	step->work(step->task);
+	plinth_worker_transaction_end();
+}
+
 /* A task in a transaction of its own; false when the extension is gone. */
 static bool
 run_task(void (*work)(Task *), Task *task)
 {
-	MemoryContext caller = CurrentMemoryContext;
+	Step step = {.work = work, .task = task, .exists = true};
+	ErrorData *error = plinth_worker_try(take_step, &step);
 
-	if (!plinth_worker_transaction_begin())
-		return false;
-	PG_TRY ()
-		;
+	if (error != NULL)
 	{
-		work(task);
-		plinth_worker_transaction_end();
-	}
-	PG_CATCH ()
-		;
-	{
-		ErrorData *error;
-
-		if (plinth_worker_stopping())
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
 		ereport(WARNING, (errcode(error->sqlerrcode),
 						  errmsg("plinth: cache %d: %s", task->cache, error->message)));
 		plinth_worker_report("failed", error->message);
 		FreeErrorData(error);
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	return true;
+	return step.exists;
 }
 
 /* Warms a cache if it is due; false when the extension is gone. */

@@ -82,8 +82,8 @@ plinth_cache_fits(const PlinthCacheDef *def, const PlinthCacheKey *key, Size siz
 	return key->keylen + (int64) size <= largest(def);
 }
 
-void
-plinth_cache_check_size(const PlinthCacheDef *def, const PlinthCacheKey *key, Size size)
+static void
+check_size(const PlinthCacheDef *def, const PlinthCacheKey *key, Size size)
 {
 	if (!plinth_cache_fits(def, key, size))
 		ereport(ERROR,
@@ -124,7 +124,7 @@ set_kind(FunctionCallInfo fcinfo, PlinthCacheKind kind)
 		value.data = VARDATA_ANY(data);
 		value.size = VARSIZE_ANY_EXHDR(data);
 	}
-	plinth_cache_check_size(&def, &key, value.size);
+	check_size(&def, &key, value.size);
 	plinth_cache_times(&def, ttl_argument(fcinfo, 3), &value);
 	plinth_cache_tags(PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4), &value);
 	if (PLINTH_CACHE_HAS_SECOND(&def))

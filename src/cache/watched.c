@@ -323,15 +323,14 @@ is_bulk(const Compiled *entry)
 Datum
 plinth_cache_watched(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = (TriggerData *) fcinfo->context;
+	TriggerData *data = plinth_base_trigger_data(fcinfo, "_cache_watched");
 	Compiled *entry;
 	text *before;
 	text *after;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("plinth._cache_watched must be called as a trigger after the event")));
+	if (!TRIGGER_FIRED_AFTER(data->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("plinth._cache_watched must be called after the event")));
 	entry = compile(data);
 	if (!entry->exists)
 		return PointerGetDatum(NULL);

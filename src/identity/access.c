@@ -86,9 +86,7 @@ PG_FUNCTION_INFO_V1(plinth_identity_roles_changed);
 Datum
 plinth_identity_roles_changed(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function was not called as a trigger")));
+	(void) plinth_base_trigger_data(fcinfo, "_roles_changed");
 	plinth_base_generation_touch(PLINTH_GEN_IDENTITY);
 	changing_lxid = plinth_compat_lxid();
 	PG_RETURN_POINTER(NULL);
@@ -120,8 +118,9 @@ plinth_identity_access(const pg_uuid_t *user_id, const char *role, const char *t
 	return list;
 }
 
+/* What is read from now on is of this generation, or of this transaction. */
 static void
-forget(void)
+forget(uint64 generation, LocalTransactionId lxid)
 {
 	if (kept_memory != NULL)
 		MemoryContextReset(kept_memory);
@@ -130,8 +129,8 @@ forget(void)
 			AllocSetContextCreate(TopMemoryContext, "plinth access", ALLOCSET_DEFAULT_SIZES);
 	kept = NULL;
 	kept_count = 0;
-	kept_generation = 0;
-	kept_lxid = InvalidLocalTransactionId;
+	kept_generation = generation;
+	kept_lxid = lxid;
 }
 
 static void
@@ -182,11 +181,7 @@ kept_holds(bool *keep)
 	*keep = standby || now != 0;
 	if (standby ? kept_lxid == plinth_compat_lxid() : now != 0 && now == kept_generation)
 		return true;
-	forget();
-	if (standby)
-		kept_lxid = plinth_compat_lxid();
-	else
-		kept_generation = now;
+	forget(now, standby ? plinth_compat_lxid() : InvalidLocalTransactionId);
 	return false;
 }
 
@@ -209,14 +204,7 @@ plinth_identity_access_of(const char *roles)
 
 	/* What an error leaves behind in the memory goes with the next change. */
 	if (kept_count >= KEEP_MAX)
-	{
-		uint64 generation = kept_generation;
-		LocalTransactionId lxid = kept_lxid;
-
-		forget();
-		kept_generation = generation;
-		kept_lxid = lxid;
-	}
+		forget(kept_generation, kept_lxid);
 	entry = read_access(roles, kept_memory);
 	entry->next = kept;
 	kept = entry;

@@ -46,8 +46,9 @@ in_scope(const PlinthContext *context, const char *permission)
 	return plinth_identity_permits(&names, permission);
 }
 
-bool
-plinth_identity_has_permission_named(const char *permission)
+/* Has the context's user this permission now, within the scopes of an API key? */
+static bool
+permits(const char *permission)
 {
 	const PlinthContext *context = plinth_base_context();
 
@@ -75,7 +76,7 @@ plinth_identity_has_role(PG_FUNCTION_ARGS)
 Datum
 plinth_identity_has_permission(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(plinth_identity_has_permission_named(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+	PG_RETURN_BOOL(permits(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 static Datum
@@ -123,8 +124,7 @@ is_signed_in(void)
 static void
 refuse(const char *permission)
 {
-	if (!is_signed_in())
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
+	(void) plinth_base_require_user();
 	ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not permitted"),
 					errdetail("The permission %s is needed.", permission)));
 }
@@ -137,7 +137,7 @@ plinth_identity_require_permission(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("permission is missing")));
 	permission = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	if (!plinth_identity_has_permission_named(permission))
+	if (!permits(permission))
 		refuse(permission);
 	PG_RETURN_VOID();
 }
@@ -156,7 +156,7 @@ plinth_identity_is_admin(void)
 	if (context != NULL && context->impersonator != NULL)
 		return false;
 	if (is_signed_in())
-		return plinth_identity_has_permission_named(PLINTH_PERMISSION_ADMIN);
+		return permits(PLINTH_PERMISSION_ADMIN);
 	role = get_role_oid(ADMIN_ROLE, true);
 	return OidIsValid(role) && has_privs_of_role(GetOuterUserId(), role);
 }

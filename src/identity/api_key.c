@@ -109,9 +109,7 @@ choose_user(const pg_uuid_t *wanted)
 		plinth_identity_require_admin();
 		return *wanted;
 	}
-	if (!signed_in)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	return context->user_id;
+	return plinth_base_require_user()->user_id;
 }
 
 static Datum

@@ -84,21 +84,11 @@ plinth_identity_admin_call(PG_FUNCTION_ARGS)
 	return call_body(fcinfo);
 }
 
-static const PlinthContext *
-require_user(void)
-{
-	const PlinthContext *context = plinth_base_context();
-
-	if (context == NULL || !context->has_user)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	return context;
-}
-
 /* For the user of the request context, to read about themselves. */
 Datum
 plinth_identity_reader_call(PG_FUNCTION_ARGS)
 {
-	(void) require_user();
+	(void) plinth_base_require_user();
 	return call_body(fcinfo);
 }
 
@@ -106,7 +96,7 @@ plinth_identity_reader_call(PG_FUNCTION_ARGS)
 Datum
 plinth_identity_user_call(PG_FUNCTION_ARGS)
 {
-	if (require_user()->api_key != NULL)
+	if (plinth_base_require_user()->api_key != NULL)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not with an API key")));
 	return call_body(fcinfo);
 }

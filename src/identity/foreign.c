@@ -9,7 +9,7 @@
  * counts, not the transaction's snapshot.
  *
  * When an identity was last used is noted at commit, once an hour, by what can
- * write anyway; see session/touch.c for why only that.
+ * write anyway: base/note.c.
  */
 #include "postgres.h"
 
@@ -21,7 +21,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define NOTE_INTERVAL (USECS_PER_HOUR)
@@ -57,55 +56,6 @@ static PlinthPlan user_plan = {
 	.argtypes = {UUIDOID, TIMESTAMPTZOID},
 };
 
-typedef struct Used
-{
-	char *provider;
-	char *subject;
-} Used;
-
-static bool
-can_write(void)
-{
-	return !XactReadOnly && !IsolationUsesXactSnapshot();
-}
-
-static void
-note_use(void *arg)
-{
-	const Used *used = arg;
-	Datum values[2] = {CStringGetTextDatum(used->provider), CStringGetTextDatum(used->subject)};
-	PlinthAsOwner owner;
-
-	if (!can_write())
-		return;
-	/* At commit no statement is running, hence no snapshot is there. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	plinth_base_owner_begin(&owner);
-	plinth_base_spi_execute(&used_plan, values, NULL, false, SPI_OK_UPDATE);
-	plinth_base_owner_end(&owner);
-	SPI_finish();
-	PopActiveSnapshot();
-}
-
-static const PlinthXactAction used_action = {
-	.name = "identity in use",
-	.reserve = note_use,
-	.publish = NULL,
-	.discard = NULL,
-	.shared = false,
-};
-
-static void
-note_at_commit(const PlinthForeign *who)
-{
-	Used *used = MemoryContextAlloc(TopTransactionContext, sizeof(Used));
-
-	used->provider = MemoryContextStrdup(TopTransactionContext, who->provider);
-	used->subject = MemoryContextStrdup(TopTransactionContext, who->subject);
-	plinth_base_xact_add(&used_action, used);
-}
-
 static bool
 find_user(const PlinthForeign *who, pg_uuid_t *user_id)
 {
@@ -120,8 +70,9 @@ find_user(const PlinthForeign *who, pg_uuid_t *user_id)
 		*DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	used =
 		DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
-	if (!who->by_user_key && can_write() && (null || GetCurrentTimestamp() - used > NOTE_INTERVAL))
-		note_at_commit(who);
+	if (!who->by_user_key && plinth_base_may_note() &&
+		(null || GetCurrentTimestamp() - used > NOTE_INTERVAL))
+		plinth_base_note(&used_plan, values, NULL);
 	return true;
 }
 

@@ -93,9 +93,6 @@ extern char **plinth_identity_role_names(const char *access, int *count);
 /* Whether such a list comes to a permission by now.  No SPI connection of the caller's. */
 extern bool plinth_identity_access_permits(const char *access, const char *permission);
 
-/* Whether the context's user has a permission now, within the scopes of an API key. */
-extern bool plinth_identity_has_permission_named(const char *permission);
-
 /*
  * Who may administer users, sessions and roles: with a user in the context,
  * one who has this permission; else members of plinth_admin.  The second

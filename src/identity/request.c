@@ -140,15 +140,12 @@ finish(FunctionCallInfo fcinfo, Request *request)
 static text *
 own_email(void)
 {
-	const PlinthContext *context = plinth_base_context();
+	const PlinthContext *context = plinth_base_require_user();
 	MemoryContext caller = CurrentMemoryContext;
 	PlinthAsOwner owner;
-	Datum value;
+	Datum value = UUIDPGetDatum(&context->user_id);
 	char *email = NULL;
 
-	if (context == NULL || !context->has_user)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	value = UUIDPGetDatum(&context->user_id);
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
 	plinth_base_spi_execute(&email_plan, &value, NULL, false, SPI_OK_SELECT);

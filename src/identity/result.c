@@ -16,10 +16,8 @@
 const PlinthContext *
 plinth_identity_require_self(void)
 {
-	const PlinthContext *context = plinth_base_context();
+	const PlinthContext *context = plinth_base_require_user();
 
-	if (context == NULL || !context->has_user)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
 	if (context->impersonator != NULL)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("not while impersonating")));
 	if (context->api_key != NULL)

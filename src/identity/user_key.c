@@ -49,9 +49,7 @@ PG_FUNCTION_INFO_V1(plinth_identity_user_key_changed);
 Datum
 plinth_identity_user_key_changed(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function was not called as a trigger")));
+	(void) plinth_base_trigger_data(fcinfo, "_user_key_forget");
 	plinth_base_generation_touch(PLINTH_GEN_USER_KEY);
 	changing_lxid = plinth_compat_lxid();
 	PG_RETURN_POINTER(NULL);
@@ -67,9 +65,11 @@ forget(uint64 generation)
 		hash_destroy(kept);
 	kept = NULL;
 	no_source = false;
-	kept_generation = generation;
+	/* Of none, should there be no memory for the table. */
+	kept_generation = 0;
 	if (generation != 0)
 		kept = hash_create("plinth user keys", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	kept_generation = generation;
 }
 
 static char *

@@ -38,20 +38,11 @@ static const PlinthXactAction purge_action = {
 	.shared = true,
 };
 
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function was not called as a trigger")));
-	return (TriggerData *) fcinfo->context;
-}
-
 /* After each statement on either table, and each row in a subscription's apply, which has no statements. */
 Datum
 plinth_limits_changed(PG_FUNCTION_ARGS)
 {
-	(void) trigger_data(fcinfo);
+	(void) plinth_base_trigger_data(fcinfo, "_limits_changed");
 	plinth_base_generation_touch(PLINTH_GEN_LIMITS);
 	plinth_limits_policies_changing();
 	PG_RETURN_POINTER(NULL);
@@ -61,7 +52,7 @@ plinth_limits_changed(PG_FUNCTION_ARGS)
 Datum
 plinth_limits_dropped(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = plinth_base_trigger_data(fcinfo, "_limits_dropped");
 	intptr_t policy = PLINTH_LIMITS_ALL_POLICIES;
 
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))

@@ -78,9 +78,6 @@ extern const char *const plinth_limits_meter_period_names[PLINTH_METER_PERIODS];
 /* The meter of this name with the bounds of now; 42704 when there is none. */
 extern void plinth_limits_meter_get(const char *name, PlinthMeter *meter);
 
-/* Has this transaction changed meters, quotas or usage by its own statements? */
-extern bool plinth_limits_meter_changed(void);
-
 /* While a statement of ours writes usage, its trigger is to take no note. */
 extern void plinth_limits_meter_writing(bool on);
 

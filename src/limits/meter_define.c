@@ -53,19 +53,20 @@ static PlinthPlan define_plan = {
 	.argtypes = {TEXTOID},
 };
 
+/* Has this transaction changed meters, quotas or usage by its own statements? */
+static bool
+has_changed(void)
+{
+	return changed_in != InvalidLocalTransactionId && changed_in == plinth_compat_lxid();
+}
+
 static uint64
 current_epoch(void)
 {
 	uint64 limits = plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS);
 	uint64 extension = plinth_base_generation(MyDatabaseId, PLINTH_GEN_EXTENSION);
 
-	return limits != 0 && extension != 0 && !plinth_limits_meter_changed() ? limits + extension : 0;
-}
-
-bool
-plinth_limits_meter_changed(void)
-{
-	return changed_in != InvalidLocalTransactionId && changed_in == plinth_compat_lxid();
+	return limits != 0 && extension != 0 && !has_changed() ? limits + extension : 0;
 }
 
 void
@@ -78,9 +79,7 @@ plinth_limits_meter_writing(bool on)
 Datum
 plinth_limits_meter_touch(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("plinth._meter_touch must be called as a trigger")));
+	(void) plinth_base_trigger_data(fcinfo, "_meter_touch");
 	if (!writing)
 	{
 		changed_in = plinth_compat_lxid();

@@ -37,8 +37,7 @@
 #define FLUSH_LOCK 1
 /* Less than PostgreSQL's least deadlock_timeout that anybody uses: we give way. */
 #define LOCK_TIMEOUT "500ms"
-/* Rows whose time is over are deleted this often, and so many at a time. */
-#define PURGE_INTERVAL (10 * USECS_PER_MINUTE)
+/* So many rows whose time is over are deleted at a time. */
 #define PURGE_ROWS 10000
 
 static void
@@ -139,28 +138,29 @@ purge_rows(void)
 	bool more;
 
 	SPI_connect();
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_DELETE);
+	/* No base is of a period that is over. */
+	plinth_limits_meter_writing(true);
+	PG_TRY ()
+		;
+	{
+		plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_DELETE);
+	}
+	PG_FINALLY ()
+		;
+	{
+		plinth_limits_meter_writing(false);
+	}
+	PG_END_TRY();
 	more = SPI_processed == PURGE_ROWS;
 	SPI_finish();
 	return more;
 }
 
-/* Shows what the service does while it is anything but running. */
-static void
-report(const char *state, const char *message)
-{
-	static bool special = false;
-
-	if (special || message != NULL)
-		plinth_worker_report(state, message);
-	special = message != NULL;
-}
-
-/* One transaction or more of the service; false when it must end. */
+/* False when the worker must end.  What fails waits in memory for the next turn. */
 static bool
-work_once(bool flush, bool purge)
+work(bool flush, bool purge)
 {
-	if (flush)
+	if (flush && plinth_limits_meter_has_pending())
 	{
 		bool mine;
 
@@ -169,106 +169,42 @@ work_once(bool flush, bool purge)
 		mine = plinth_limits_meter_flush(false) >= 0;
 		plinth_worker_transaction_end();
 		if (mine)
-			report("running", NULL);
+			plinth_worker_report("running", NULL);
 		else
-			report("waiting", "another transaction flushes or resets meters");
+			plinth_worker_report("waiting", "another transaction flushes or resets meters");
 	}
 	while (purge)
 	{
 		if (!plinth_worker_transaction_begin())
 			return false;
-		/* No base is of a period that is over. */
-		plinth_limits_meter_writing(true);
 		purge = purge_rows();
-		plinth_limits_meter_writing(false);
 		plinth_worker_transaction_end();
 	}
 	return true;
 }
 
-/* As work_once, but what fails is told and tried again: amounts wait in memory meanwhile. */
-static bool
-try_work(bool flush, bool purge)
-{
-	static bool failed = false;
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool goes_on = true;
-
-	if (!flush && !purge)
-		return true;
-	PG_TRY ()
-		;
-	{
-		goes_on = work_once(flush, purge);
-		failed = false;
-	}
-	PG_CATCH ()
-		;
-	{
-		ErrorData *edata;
-
-		plinth_limits_meter_writing(false);
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		HOLD_INTERRUPTS();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		/* Whoever waits for a row of ours is no fault; anything else is logged once. */
-		if (!failed && edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ereport(WARNING, (errcode(edata->sqlerrcode),
-							  errmsg("plinth could not write usage: %s", edata->message)));
-		report("retrying", edata->message);
-		failed = true;
-		FreeErrorData(edata);
-		MemoryContextSwitchTo(context);
-	}
-	PG_END_TRY();
-	return goes_on;
-}
-
 static void
 meter_main(int instance)
 {
-	TimestampTz purged_at = DT_NOBEGIN;
-	TimestampTz flushed_at = GetCurrentTimestamp();
+	static const PlinthUpkeep upkeep = {
+		.interval = &plinth_setting_meter_flush_interval,
+		.pressed = plinth_limits_meter_pressed,
+		.work = work,
+		.failure = "plinth could not write usage",
+	};
 
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	/* An entry for this database, without which nobody may keep a definition. */
-	if (plinth_base_generation(MyDatabaseId, PLINTH_GEN_LIMITS) == 0)
-		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_LIMITS);
-	/* In slices, so that a shorter interval is soon obeyed. */
-	while (plinth_worker_wait(Min(plinth_setting_meter_flush_interval, 1000)))
-	{
-		TimestampTz now = GetCurrentTimestamp();
-		bool purge =
-			purged_at == DT_NOBEGIN || now - purged_at >= PURGE_INTERVAL || now < purged_at;
-		bool flush = plinth_limits_meter_pressed() || now < flushed_at ||
-					 now - flushed_at >= (int64) plinth_setting_meter_flush_interval * 1000;
-
-		if (!try_work(flush && plinth_limits_meter_has_pending(), purge))
-			return;
-		if (flush)
-			flushed_at = GetCurrentTimestamp();
-		if (purge)
-			purged_at = now;
-	}
+	(void) plinth_base_generation_keep(PLINTH_GEN_LIMITS);
+	plinth_worker_upkeep(&upkeep);
 }
 
 static int
 meter_wanted(void)
 {
-	static PlinthPlan plan = {
-		.sql = "SELECT FROM plinth.meters LIMIT 1",
-		.nargs = 0,
-	};
-	bool wanted;
+	static PlinthPlan plan = {.sql = "SELECT FROM plinth.meters LIMIT 1"};
 
-	SPI_connect();
-	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
-	wanted = SPI_processed > 0;
-	SPI_finish();
-	return wanted || plinth_limits_meter_has_pending() ? 1 : 0;
+	return plinth_base_spi_finds(&plan) || plinth_limits_meter_has_pending() ? 1 : 0;
 }
 
 static const PlinthService meter_service = {

@@ -131,8 +131,9 @@ end_transaction(bool committed, bool wrote)
 	reserved = false;
 }
 
-void
-plinth_session_mark(const pg_uuid_t *user_id)
+/* What depends on this user changes when the transaction commits. */
+static void
+mark(const pg_uuid_t *user_id)
 {
 	uint32 slot = plinth_session_slot_of(MyDatabaseId, user_id);
 	uint64 bit = UINT64CONST(1) << (slot % 64);
@@ -169,15 +170,6 @@ static const PlinthXactAction forget_action = {
  * Triggers
  * -------------------------------------------------------------------------
  */
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function was not called as a trigger")));
-	return (TriggerData *) fcinfo->context;
-}
-
 static int
 column_number(const TriggerData *data, const char *name)
 {
@@ -198,7 +190,7 @@ mark_user(const TriggerData *data, HeapTuple tuple, int column)
 	Datum user_id = heap_getattr(tuple, column, RelationGetDescr(data->tg_relation), &null);
 
 	if (!null)
-		plinth_session_mark(DatumGetUUIDP(user_id));
+		mark(DatumGetUUIDP(user_id));
 }
 
 static bool
@@ -224,7 +216,7 @@ differs(const TriggerData *data, const char *name)
 Datum
 plinth_session_user_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = plinth_base_trigger_data(fcinfo, "_session_user_changed");
 	char **arguments = data->tg_trigger->tgargs;
 	int n = data->tg_trigger->tgnargs;
 	int column = column_number(data, n > 0 ? arguments[0] : "user_id");
@@ -244,7 +236,7 @@ plinth_session_user_changed(PG_FUNCTION_ARGS)
 Datum
 plinth_session_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = plinth_base_trigger_data(fcinfo, "_session_changed");
 	int column;
 
 	/* What memory knows already. */
@@ -273,10 +265,10 @@ plinth_session_truncated(PG_FUNCTION_ARGS)
 {
 	static const pg_uuid_t nobody = {{0}};
 
-	(void) trigger_data(fcinfo);
+	(void) plinth_base_trigger_data(fcinfo, "_session_truncated");
 	plinth_base_generation_touch(PLINTH_GEN_SESSION);
 	/* So that this transaction reads the tables. */
-	plinth_session_mark(&nobody);
+	mark(&nobody);
 	PG_RETURN_POINTER(NULL);
 }
 

@@ -5,8 +5,8 @@
  *
  * Shared memory knows of each use at once; the table learns it every
  * plinth.session_flush_interval, or sooner when memory has no room for sessions
- * whose use is not written.  A crash forgets what was not written.  A row that
- * somebody has locked is left for the next time, so that a flush waits for
+ * whose use is not written.  A clean stop writes it too; a crash forgets what was
+ * not written.  A row that somebody has locked is left for the next time, so that a flush waits for
  * nobody; what memory knows is marked as written only once that has committed.
  */
 #include "postgres.h"
@@ -22,7 +22,6 @@
 #include "worker/worker.h"
 
 #define BATCH 1000
-#define PURGE_INTERVAL (10 * USECS_PER_MINUTE)
 
 PGDLLEXPORT Datum plinth_session_flush(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_session_flush);
@@ -239,72 +238,41 @@ flush_api_keys(void)
 	return true;
 }
 
-/* False when the worker must end.  What fails is told, and tried again. */
+/* False when the worker must end. */
 static bool
 work(bool flush, bool purge)
 {
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool goes_on = true;
+	uint32 number = 0;
+	bool on = true;
 
-	PG_TRY ()
-		;
-	{
-		uint32 number = 0;
-		bool on = true;
+	while (flush && flush_batch(&number, &on) && on)
+		CHECK_FOR_INTERRUPTS();
+	if (flush && on)
+		on = flush_api_keys();
+	while (purge && on && purge_batch(&on))
+		CHECK_FOR_INTERRUPTS();
+	plinth_worker_report("running", NULL);
+	return on;
+}
 
-		while (flush && flush_batch(&number, &on) && on)
-			CHECK_FOR_INTERRUPTS();
-		if (flush && on)
-			on = flush_api_keys();
-		while (purge && on && purge_batch(&on))
-			CHECK_FOR_INTERRUPTS();
-		goes_on = on;
-		plinth_worker_report("running", NULL);
-	}
-	PG_CATCH ()
-		;
-	{
-		ErrorData *edata;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		HOLD_INTERRUPTS();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		ereport(WARNING, (errcode(edata->sqlerrcode),
-						  errmsg("plinth could not look after sessions: %s", edata->message)));
-		plinth_worker_report("retrying", edata->message);
-		FreeErrorData(edata);
-		MemoryContextSwitchTo(context);
-	}
-	PG_END_TRY();
-	return goes_on;
+static bool
+pressed(void)
+{
+	return pg_atomic_exchange_u32(&plinth_session_store->pressed, 0) != 0;
 }
 
 static void
 session_main(int instance)
 {
-	TimestampTz purged_at = DT_NOBEGIN;
-	TimestampTz flushed_at = GetCurrentTimestamp();
+	static const PlinthUpkeep upkeep = {
+		.interval = &plinth_setting_session_flush_interval,
+		.pressed = pressed,
+		.work = work,
+		.failure = "plinth could not look after sessions",
+		.flush_at_end = true,
+	};
 
-	/* In slices, so that a shorter interval is soon obeyed. */
-	while (plinth_worker_wait(Min(plinth_setting_session_flush_interval, 1000)))
-	{
-		TimestampTz now = GetCurrentTimestamp();
-		bool pressed = pg_atomic_exchange_u32(&plinth_session_store->pressed, 0) != 0;
-		bool flush = pressed || now < flushed_at ||
-					 now - flushed_at >= (int64) plinth_setting_session_flush_interval * 1000;
-		bool purge =
-			purged_at == DT_NOBEGIN || now - purged_at >= PURGE_INTERVAL || now < purged_at;
-
-		if ((flush || purge) && !work(flush, purge))
-			return;
-		if (flush)
-			flushed_at = GetCurrentTimestamp();
-		if (purge)
-			purged_at = now;
-	}
+	plinth_worker_upkeep(&upkeep);
 }
 
 /* While there is a session, or an API key, in this database. */
@@ -314,15 +282,9 @@ session_wanted(void)
 	static PlinthPlan plan = {
 		.sql = "SELECT WHERE EXISTS (SELECT FROM plinth.sessions) "
 			   "OR EXISTS (SELECT FROM plinth.api_keys)",
-		.nargs = 0,
 	};
-	bool wanted;
 
-	SPI_connect();
-	plinth_base_spi_execute(&plan, NULL, NULL, true, SPI_OK_SELECT);
-	wanted = SPI_processed > 0;
-	SPI_finish();
-	return wanted ? 1 : 0;
+	return plinth_base_spi_finds(&plan) ? 1 : 0;
 }
 
 static const PlinthService session_service = {

@@ -24,10 +24,8 @@ PG_FUNCTION_INFO_V1(plinth_session_identity_link_me);
 static const PlinthContext *
 require_user(void)
 {
-	const PlinthContext *context = plinth_base_context();
+	const PlinthContext *context = plinth_base_require_user();
 
-	if (context == NULL || !context->has_user)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
 	if (context->api_key != NULL || context->impersonator != NULL)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("an identity needs the user's own sign-in")));

@@ -64,9 +64,7 @@ require_caller(void)
 
 	if (context != NULL && context->has_user)
 		return context;
-	if (!plinth_identity_is_admin())
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	return NULL;
+	return plinth_identity_is_admin() ? NULL : plinth_base_require_user();
 }
 
 /* user_id: whose it must be; NULL for anybody's. */
@@ -123,10 +121,8 @@ plinth_session_revoke(PG_FUNCTION_ARGS)
 static const pg_uuid_t *
 choose_user(const pg_uuid_t *wanted, const PlinthContext *caller)
 {
-	if (caller == NULL && wanted == NULL)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
 	if (caller == NULL)
-		return wanted;
+		return wanted != NULL ? wanted : &plinth_base_require_user()->user_id;
 	if (wanted != NULL && memcmp(wanted, &caller->user_id, sizeof(pg_uuid_t)) != 0)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("sessions of another user cannot be revoked")));

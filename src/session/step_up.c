@@ -45,16 +45,6 @@ PG_FUNCTION_INFO_V1(plinth_session_require_aal);
 PG_FUNCTION_INFO_V1(plinth_session_require_recent);
 PG_FUNCTION_INFO_V1(plinth_session_confirm);
 
-static const PlinthContext *
-require_user(void)
-{
-	const PlinthContext *context = plinth_base_context();
-
-	if (context == NULL || !context->has_user)
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("not signed in")));
-	return context;
-}
-
 Datum
 plinth_session_is_impersonated(PG_FUNCTION_ARGS)
 {
@@ -75,7 +65,7 @@ plinth_session_require_aal(PG_FUNCTION_ARGS)
 {
 	int minimum = PG_ARGISNULL(0) ? 3 : PG_GETARG_INT32(0);
 
-	if (require_user()->aal < minimum)
+	if (plinth_base_require_user()->aal < minimum)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("assurance level %d required", minimum)));
 	PG_RETURN_VOID();
@@ -91,7 +81,7 @@ refuse_old(void)
 Datum
 plinth_session_require_recent(PG_FUNCTION_ARGS)
 {
-	const PlinthContext *context = require_user();
+	const PlinthContext *context = plinth_base_require_user();
 	PlinthSession session;
 	Interval *max_age;
 	int64 age;

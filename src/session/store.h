@@ -166,9 +166,6 @@ extern void plinth_session_text_release(uint32 text);
 extern void plinth_session_change_init(void);
 extern uint32 plinth_session_slot_of(Oid database, const pg_uuid_t *user_id);
 
-/* What depends on this user changes when the transaction commits. */
-extern void plinth_session_mark(const pg_uuid_t *user_id);
-
 /* Set while last_active_at is written from memory: that is no change. */
 extern bool plinth_session_writing;
 

@@ -118,9 +118,7 @@ PG_FUNCTION_INFO_V1(plinth_sync_touch);
 Datum
 plinth_sync_touch(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("plinth._sync_touch must be called as a trigger")));
+	(void) plinth_base_trigger_data(fcinfo, "_sync_touch");
 	plinth_base_generation_touch(PLINTH_GEN_SYNC);
 	return PointerGetDatum(NULL);
 }

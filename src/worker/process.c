@@ -40,6 +40,8 @@
 
 /* No wait is longer, so that the process is never far from an interrupt check. */
 #define WAIT_SLICE_MS 1000
+/* What a service that is to stop waits for a lock when it works once more. */
+#define LAST_LOCK_TIMEOUT "100ms"
 
 static volatile sig_atomic_t stop_requested = false;
 static bool extension_gone = false;
@@ -156,10 +158,15 @@ plinth_worker_process_run(void (*body)(void *), void *arg)
 	PG_END_TRY();
 }
 
-int
-plinth_worker_process_entry(void)
+bool
+plinth_worker_process_last(void)
 {
-	return my_entry;
+	if (extension_gone || IsTransactionState())
+		return false;
+	ProcDiePending = false;
+	SetConfigOption("lock_timeout", LAST_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+	return true;
 }
 
 bool
@@ -250,9 +257,10 @@ plinth_worker_transaction_try(void)
 
 	/*
 	 * A service may have a lock_timeout for the tables that it reads; a DROP
-	 * EXTENSION that is not committed yet is waited out.
+	 * EXTENSION that is not committed yet is waited out, unless it waits for us.
 	 */
-	LockTimeout = 0;
+	if (!stop_requested)
+		LockTimeout = 0;
 	PG_TRY ()
 		;
 	{

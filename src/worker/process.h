@@ -27,8 +27,11 @@ extern void plinth_worker_process_begin(const PlinthWorkerTicket *ticket);
 /* Runs body; an ERROR is kept for stat_workers before it ends the process. */
 extern void plinth_worker_process_run(void (*body)(void *), void *arg);
 
-/* The entry of this process. */
-extern int plinth_worker_process_entry(void);
+/*
+ * Lets a service that is told to stop work once more, briefly, where it would
+ * end at once: false where the extension is gone.
+ */
+extern bool plinth_worker_process_last(void);
 
 /*
  * As plinth_worker_transaction_begin, for who lives on when the extension is

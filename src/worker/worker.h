@@ -80,6 +80,26 @@ extern bool plinth_worker_transaction_begin(void);
 extern void plinth_worker_transaction_end(void);
 
 /*
+ * Does work, in transactions of its own; what it raises is returned, in the
+ * caller's memory and with no transaction open any more.  NULL: it went well.
+ */
+extern struct ErrorData *plinth_worker_try(void (*work)(void *), void *arg);
+
+/*
+ * The main of a service that writes what shared memory gathers (upkeep.c), and
+ * deletes what is over every 10 min and at its start.
+ */
+typedef struct PlinthUpkeep
+{
+	const int *interval;                  /* ms between two flushes: a setting */
+	bool (*pressed)(void);                /* is one wanted before its time? */
+	bool (*work)(bool flush, bool purge); /* false when the worker must end */
+	const char *failure;                  /* "plinth could not write usage": for the log */
+	bool flush_at_end;                    /* once more when the worker is told to stop */
+} PlinthUpkeep;
+extern void plinth_worker_upkeep(const PlinthUpkeep *upkeep);
+
+/*
  * ERROR, with the setting to raise, unless there is room for as many instances
  * of services in this database as are wanted once this transaction commits,
  * those that run included, and for a coordinator.  Takes some milliseconds when
