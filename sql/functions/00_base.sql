@@ -46,6 +46,12 @@ COMMENT ON FUNCTION plinth.current_session_id() IS
 'The id of the session under which this transaction''s request runs.
 NULL without a context, or in one without a session.';
 
+CREATE OR REPLACE FUNCTION plinth.current_api_key_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_api_key_id';
+COMMENT ON FUNCTION plinth.current_api_key_id() IS
+'The id of the API key that this transaction''s request came with.
+NULL without a context, or in one that no API key began.';
+
 CREATE OR REPLACE FUNCTION plinth.current_user_key() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_base_current_user_key';
 COMMENT ON FUNCTION plinth.current_user_key() IS
@@ -64,8 +70,8 @@ COMMENT ON FUNCTION plinth.current_tier() IS
 'The tier of the user whose request this transaction is.
 NULL without a context, or in one without a user.';
 
-REVOKE ALL ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_user_key(),
+REVOKE ALL ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_api_key_id(), plinth.current_user_key(),
     plinth.current_aal(), plinth.current_tier() FROM PUBLIC;
 -- On purpose to PUBLIC: policies call them as whoever reads the table, and they tell a caller only about itself.
-GRANT EXECUTE ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_user_key(),
+GRANT EXECUTE ON FUNCTION plinth.current_user_id(), plinth.current_session_id(), plinth.current_api_key_id(), plinth.current_user_key(),
     plinth.current_aal(), plinth.current_tier() TO PUBLIC;

@@ -65,7 +65,7 @@ DROP POLICY IF EXISTS sessions_admin ON plinth.sessions;
 CREATE POLICY sessions_admin ON plinth.sessions FOR SELECT TO plinth_admin USING (true);
 DROP POLICY IF EXISTS sessions_own ON plinth.sessions;
 CREATE POLICY sessions_own ON plinth.sessions FOR SELECT TO authenticated
-    USING (user_id = (SELECT plinth.current_user_id())
+    USING (user_id = (SELECT plinth.current_user_id()) AND (SELECT plinth.current_api_key_id()) IS NULL
            AND (id = (SELECT plinth.current_session_id()) OR NOT (SELECT plinth.is_impersonated())));
 
 -- ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ CREATE TABLE plinth.audit_entries (
     actor_user_key      text,
     session_id          uuid,
     impersonator_id     uuid,
+    api_key_id          uuid,           -- by which the actor came
     address             inet,
     user_agent          text,
     db_role             name NOT NULL DEFAULT SESSION_USER,

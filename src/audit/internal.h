@@ -17,14 +17,14 @@
  * -------------------------------------------------------------------------
  */
 /* The columns that an entry is made with, wherever it comes from. */
-#define PLINTH_AUDIT_NCOLUMNS 14
+#define PLINTH_AUDIT_NCOLUMNS 15
 #define PLINTH_AUDIT_COLUMNS                                                                       \
 	"id, recorded_at, action, resource, result, actor_user_id, actor_user_key, session_id, "       \
-	"impersonator_id, address, user_agent, db_role, application_name, metadata"
-#define PLINTH_AUDIT_VALUES "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
+	"impersonator_id, api_key_id, address, user_agent, db_role, application_name, metadata"
+#define PLINTH_AUDIT_VALUES "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15"
 #define PLINTH_AUDIT_TYPES                                                                         \
 	UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID,        \
-		INETOID, TEXTOID, NAMEOID, TEXTOID, JSONBOID
+		UUIDOID, INETOID, TEXTOID, NAMEOID, TEXTOID, JSONBOID
 
 #define PLINTH_AUDIT_MAX_METADATA 65536
 

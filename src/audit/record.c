@@ -123,6 +123,7 @@ plinth_audit_row_fill(PlinthAuditRow *row, const PlinthAuditEntry *entry)
 	else
 		put_uuid(row, entry->session_id);
 	put_parsed(row, uuid_in, context ? context->impersonator : NULL);
+	put_parsed(row, uuid_in, context ? context->api_key : NULL);
 	put_parsed(row, inet_in,
 			   context && context->address ? context->address : plinth_base_client_address());
 	put_text(row, entry->user_agent, MAX_USER_AGENT);

@@ -64,6 +64,7 @@ extern int plinth_setting_session_idle_timeout;   /* s */
 extern int plinth_setting_session_memory;         /* KiB */
 extern int plinth_setting_session_flush_interval; /* ms */
 extern int plinth_setting_session_retention;      /* s */
+extern int plinth_setting_api_key_retention;      /* s */
 extern int plinth_setting_sessions_per_user;      /* 0: any number */
 extern int plinth_setting_jwt_lifetime;           /* s */
 extern int plinth_setting_jwt_leeway;             /* s */

@@ -15,6 +15,7 @@ PGDLLEXPORT Datum plinth_base_current_user_id(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_session_id(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_user_key(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_aal(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum plinth_base_current_api_key_id(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum plinth_base_current_tier(PG_FUNCTION_ARGS);
 
 static Datum
@@ -46,6 +47,17 @@ plinth_base_current_session_id(PG_FUNCTION_ARGS)
 	if (context == NULL || !context->has_session)
 		PG_RETURN_NULL();
 	return return_uuid(fcinfo, &context->session_id);
+}
+
+PG_FUNCTION_INFO_V1(plinth_base_current_api_key_id);
+Datum
+plinth_base_current_api_key_id(PG_FUNCTION_ARGS)
+{
+	const PlinthContext *context = plinth_base_context();
+
+	if (context == NULL || context->api_key == NULL)
+		PG_RETURN_NULL();
+	return DirectFunctionCall1(uuid_in, CStringGetDatum(context->api_key));
 }
 
 PG_FUNCTION_INFO_V1(plinth_base_current_user_key);
