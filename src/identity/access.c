@@ -92,6 +92,12 @@ plinth_identity_roles_changed(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(NULL);
 }
 
+bool
+plinth_identity_roles_changed_here(void)
+{
+	return changing_lxid != InvalidLocalTransactionId && changing_lxid == plinth_compat_lxid();
+}
+
 char *
 plinth_identity_access(const pg_uuid_t *user_id, const char *role, const char *tier,
 					   TimestampTz *until)
@@ -173,10 +179,10 @@ kept_holds(bool *keep)
 	bool standby = RecoveryInProgress();
 	uint64 now = standby ? 0 : plinth_base_generation_keep(PLINTH_GEN_IDENTITY);
 
-	if (changing_lxid == plinth_compat_lxid() || IsInParallelMode())
+	if (plinth_identity_roles_changed_here() || IsInParallelMode())
 	{
 		*keep = false;
-		return now != 0 && now == kept_generation && changing_lxid != plinth_compat_lxid();
+		return now != 0 && now == kept_generation && !plinth_identity_roles_changed_here();
 	}
 	*keep = standby || now != 0;
 	if (standby ? kept_lxid == plinth_compat_lxid() : now != 0 && now == kept_generation)

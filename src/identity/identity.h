@@ -84,6 +84,9 @@ extern bool plinth_identity_address_allowed(const char *policy, int64 *retry_aft
 extern char *plinth_identity_access(const pg_uuid_t *user_id, const char *role, const char *tier,
 									TimestampTz *until);
 
+/* Has this transaction changed what roles there are, inherit or permit?  Others must not see that yet. */
+extern bool plinth_identity_roles_changed_here(void);
+
 /*
  * The roles that such a list comes to, with all that they inherit, sorted; good
  * until the next call.  No SPI connection of the caller's.
@@ -107,6 +110,13 @@ extern void plinth_identity_require_admin(void);
  * impersonates them, and for an API key.
  */
 extern const PlinthContext *plinth_identity_require_self(void);
+
+/*
+ * PT403 unless the context's session began, or stepped up, within
+ * plinth.recent_sign_in.  No SPI connection of the caller's.
+ */
+extern void plinth_identity_require_recent(const PlinthContext *context);
+extern void plinth_identity_refuse_old(void) pg_attribute_noreturn();
 
 /*
  * The application's own key of a user, palloc'd; NULL where there is none.  No

@@ -218,7 +218,8 @@ static bool
 find(const uint8 *hash, const pg_uuid_t *id, PlinthSession *session)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool by_memory = plinth_session_store_usable() && !plinth_session_changed_here();
+	bool by_memory = plinth_session_store_usable() && !plinth_session_changed_here() &&
+					 !plinth_identity_roles_changed_here();
 	PlinthSessionTicket ticket;
 
 	memset(session, 0, sizeof(*session));

@@ -81,6 +81,20 @@ SELECT plinth.current_roles(), plinth.current_permissions();
 COMMIT;
 SELECT plinth.role_grant('chief', inherits => '{writer}');
 
+-- So does a tier that becomes a role, for who begins a context there, and for nobody else until it is committed.
+UPDATE plinth.users SET tier = 'gold' WHERE id = :'ann';
+SELECT count(user_id) FROM plinth.session_verify(:'ann_token');
+BEGIN;
+SELECT plinth.role_create('tier:gold', permissions => '{vault:open}');
+SELECT plinth.context_begin(:'ann_token') = :'ann';
+SELECT plinth.has_role('tier:gold'), plinth.has_permission('vault:open');
+ROLLBACK;
+BEGIN;
+SELECT plinth.context_begin(:'ann_token') = :'ann';
+SELECT plinth.has_role('tier:gold'), plinth.has_permission('vault:open');
+COMMIT;
+UPDATE plinth.users SET tier = 'pro' WHERE id = :'ann';
+
 -- A cycle ends.
 SELECT plinth.role_grant('reader', inherits => '{chief}');
 BEGIN;
