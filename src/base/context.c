@@ -344,8 +344,9 @@ plinth_base_context_fix(const PlinthContext *context)
 	current = record;
 
 	if (MyBackendType == B_BACKEND && !IsTransactionBlock() && !IsSubTransaction())
-		ereport(WARNING, (errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
-						  errmsg("the request context ends with this statement"),
-						  errhint("Begin it in a transaction block.")));
+		/* One statement can be a whole request: no line in the log for each. */
+		ereport(WARNING_CLIENT_ONLY, (errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+									  errmsg("the request context ends with this statement"),
+									  errhint("Begin it in a transaction block.")));
 	pfree(encoded);
 }

@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
@@ -34,7 +35,10 @@ plinth_base_request_setting(const char *name)
 	return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* NULL for what is no JSON: the parser's own messages would quote it. */
+/*
+ * NULL for what is no JSON: the parser's own messages would quote it.  Nor is
+ * what has a \\u escape of a character that this database's encoding has not.
+ */
 static Jsonb *
 parse_json(const char *text)
 {
@@ -49,7 +53,8 @@ parse_json(const char *text)
 	PG_CATCH ()
 		;
 	{
-		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION &&
+			geterrcode() != ERRCODE_FEATURE_NOT_SUPPORTED)
 			PG_RE_THROW();
 		/* The caller raises an error in its place, so there is nothing to undo. */
 		MemoryContextSwitchTo(memory);
@@ -69,8 +74,12 @@ plinth_base_request_object(const char *name)
 		return NULL;
 	jsonb = parse_json(setting);
 	if (jsonb == NULL || !JB_ROOT_IS_OBJECT(jsonb))
-		ereport(ERROR, (errcode(PLINTH_ERRCODE_BAD_REQUEST),
-						errmsg("setting \"%s\" is not a JSON object", name)));
+		ereport(ERROR,
+				(errcode(PLINTH_ERRCODE_BAD_REQUEST),
+				 errmsg("setting \"%s\" is not a JSON object", name),
+				 GetDatabaseEncoding() == PG_UTF8
+					 ? 0
+					 : errdetail("Or it has characters that the database's encoding has not.")));
 	return jsonb;
 }
 
