@@ -397,7 +397,7 @@ CREATE OR REPLACE FUNCTION plinth.user_update_me(full_name text DEFAULT NULL, av
 COMMENT ON FUNCTION plinth.user_update_me(text, text, text, jsonb, text[]) IS
 'Changes what is given about the user whose request this is.
 NULL leaves a value as it is. clear_fields: which of username, full_name and avatar_url become NULL. metadata replaces what was there. The e-mail address changes by another way, since it is to be verified.
-Returns the user. Errors: PT401 without a request context, PT400 for an argument out of bounds, PT409 "username is taken".';
+Who impersonates the user may change all but the username, and the audit entry names them. Returns the user. Errors: PT401 without a request context, PT403 with an API key, and for the username while impersonating, PT400 for an argument out of bounds, PT409 "username is taken".';
 
 CREATE OR REPLACE FUNCTION plinth._user_update_me(full_name text, avatar_url text, username text, metadata jsonb, clear_fields text[])
         RETURNS plinth.users
@@ -405,6 +405,9 @@ CREATE OR REPLACE FUNCTION plinth._user_update_me(full_name text, avatar_url tex
 BEGIN
     IF 'email' = ANY ($5) THEN
         RAISE EXCEPTION USING ERRCODE = 'PT400', MESSAGE = 'clear_fields is not valid';
+    ELSIF $3 IS NOT NULL OR 'username' = ANY ($5) THEN
+        -- By which the user signs in.
+        PERFORM plinth._require_self();
     END IF;
     RETURN plinth._user_update(plinth.current_user_id(), NULL, $3, $1, $2, NULL, NULL, NULL, $4, NULL, $5);
 END

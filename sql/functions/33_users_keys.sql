@@ -243,6 +243,16 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('users have no "%s" to adopt', unknown);
     END IF;
+    -- Of two rows with one key, each would change the other's user.
+    IF NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = relation AND a.attname = key_column AND i.indnkeyatts = 1 AND i.indisunique AND i.indimmediate
+                AND i.indisvalid AND i.indpred IS NULL)
+        AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = key_column AND a.attnum > 0 AND NOT a.attisdropped)
+    THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_table_definition',
+            MESSAGE = format('column "%s" of "%s" is not unique', key_column, relation),
+            HINT = 'Make it the primary key, or give it a unique constraint that is not deferrable.';
+    END IF;
     PERFORM plinth._user_key_watch(relation, (SELECT array_agg(c.value::name) FROM jsonb_each_text(columns) c) || key_column);
     PERFORM plinth._user_key_register(relation, key_column, NULL, columns, NULL);
     EXECUTE format('SELECT count(plinth._user_key_fill_adopted(r.row ->> $1, $2, r.row))
@@ -254,7 +264,7 @@ $$;
 COMMENT ON FUNCTION plinth.users_adopt(regclass, name, jsonb) IS
 'Makes users of the rows of an application''s own users table, now and from now on.
 relation: the table, which the caller owns. key_column: its key, which becomes current_user_key(). columns: which of its columns are email, email_verified, username, full_name, avatar_url, role, tier, metadata, locked, active, deleted_at (a time or a boolean), created_at and password_hash (as for users_import), as a JSON object of texts.
-Inserting, changing and deleting rows creates, changes and deletes users; nothing is written back to the table. Returns how many rows it had. Errors: 22023 for another name, 42809 for what is no plain table, 42703 for a column that is not there, PT400 and 23505 for a row that cannot be a user, 42501 for another''s table.';
+Inserting, changing and deleting rows creates, changes and deletes users; nothing is written back to the table. Returns how many rows it had. Errors: 22023 for another name, 42809 for what is no plain table, 42703 for a column that is not there, 42P16 for a key_column that is not unique, PT400 and 23505 for a row that cannot be a user, 42501 for another''s table.';
 
 REVOKE ALL ON FUNCTION plinth._row_jsonb(record), plinth._user_key_forget(), plinth._user_key_end(text), plinth._user_key_adopt(text, jsonb, jsonb, jsonb), plinth._user_key_changed(),
     plinth._user_key_register(regclass, name, name, jsonb, text), plinth._user_key_fill(uuid[], text[]),

@@ -165,6 +165,11 @@ SELECT plinth.api_key_revoke(:'ann_key');
 ROLLBACK TO s;
 SELECT plinth.identity_unlink_me('clerk', 'ann');
 ROLLBACK TO s;
+SELECT plinth.user_update_me(username => 'root2');
+ROLLBACK TO s;
+SELECT plinth.user_update_me(clear_fields => '{username}');
+ROLLBACK TO s;
+SELECT full_name FROM plinth.user_update_me('Ann, as support wrote it');
 COMMIT;
 BEGIN;
 SELECT plinth.context_begin(:'as_boss') = :'boss' AS boss;
@@ -173,6 +178,7 @@ COMMIT;
 RESET SESSION AUTHORIZATION;
 SELECT actor_user_id = :'ann' AS ann, impersonator_id = :'root' AS root, session_id = :'as_ann_session' AS session FROM plinth.audit_entries
     WHERE action = 'note.read' AND id > :'start';
+SELECT impersonator_id = :'root' AS root, metadata FROM plinth.audit_entries WHERE action = 'plinth.user_update' AND id > :'start';
 -- An administrator's account is not the way to more, and it ends with their right, session or account.
 PREPARE as_ann AS SELECT count(user_id) FROM plinth.session_verify(:'as_ann');
 BEGIN;

@@ -101,6 +101,7 @@ INSERT INTO identities_app.users (mail, login, is_verified) SELECT 'l' || n || '
     FROM generate_series(1, 4) n;
 SELECT plinth.users_adopt('identities_app.users', 'id', '{"mail": "mail"}');
 SELECT plinth.users_adopt('identities_app.users', 'id', '{"email": "no such"}');
+SELECT plinth.users_adopt('identities_app.users', 'name', '{"email": "mail"}');
 SELECT plinth.users_adopt('identities_app.users', 'id', '{"email": "mail", "username": "login", "full_name": "name",
     "email_verified": "is_verified", "locked": "is_locked", "deleted_at": "del"}');
 CREATE VIEW identities_app.seen AS SELECT user_key, email, username, email_verified_at IS NOT NULL AS verified, full_name, status,

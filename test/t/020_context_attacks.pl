@@ -75,6 +75,7 @@ is_client("UPDATE pg_settings SET setting = $literal WHERE name = 'plinth.contex
 is_client("SHOW plinth.context; $whoami", $is_nobody, qr/permission denied|must be superuser/, 'SHOW');
 is_client("SELECT count(*) FROM pg_settings WHERE name = 'plinth.context';", '0', undef, 'reading pg_settings');
 is_client("ALTER ROLE authenticator SET plinth.context = $literal; $whoami", $is_nobody, $denied, 'ALTER ROLE SET');
+is_client("ALTER ROLE authenticator IN DATABASE postgres SET plinth.context = $literal; $whoami", $is_nobody, $denied, 'ALTER ROLE IN DATABASE SET');
 is_client("CREATE FUNCTION f() RETURNS text LANGUAGE sql SET plinth.context = $literal RETURN plinth.current_user_id()::text; $whoami",
 	$is_nobody, $denied, 'a function with SET');
 is_client("BEGIN; $begin_mallory RESET ALL; $whoami", $is_mallory, undef, 'RESET ALL in a context');
@@ -100,6 +101,7 @@ foreach my $user ('authenticator', 'postgres')
 	# It is nothing already, which 15 lets pass.
 	is((client("SELECT set_config('plinth.context', NULL, false); $whoami", connection => '', @as))[0], $seen, "set_config to nothing as $user");
 	is_client("ALTER ROLE $user SET plinth.context = $literal; $whoami", $seen, $guarded, "ALTER ROLE SET as $user", @as);
+	is_client("ALTER ROLE $user IN DATABASE postgres SET plinth.context = $literal; $whoami", $seen, $guarded, "ALTER ROLE IN DATABASE SET as $user", @as);
 	is_client("ALTER SYSTEM SET plinth.context = $literal; $whoami", $seen, qr/cannot be changed/, "ALTER SYSTEM as $user", @as);
 	is_client("CREATE FUNCTION f() RETURNS text LANGUAGE sql SET plinth.context = $literal RETURN 1; $whoami",
 		$seen, $guarded, "a function with SET as $user", @as);
@@ -133,6 +135,7 @@ $node->restart;
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $node->restart;
 $node->safe_psql('postgres', "ALTER ROLE authenticator SET plinth.context = $literal");
+$node->safe_psql('postgres', "ALTER ROLE authenticator IN DATABASE postgres SET plinth.context = $literal");
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "'plinth'");
 $node->restart;
 my ($out, $err) = client($whoami, connection => '');
@@ -155,6 +158,7 @@ my $count_mallory = "SELECT count(*) FROM many WHERE worker_user(i) = '$user{mal
 ($out, $err) = client("$parallel $count_users", connection => '');
 is($out, 0, 'nor in its parallel workers');
 $node->safe_psql('postgres', 'ALTER ROLE authenticator RESET ALL');
+$node->safe_psql('postgres', 'ALTER ROLE authenticator IN DATABASE postgres RESET ALL');
 is_client("$parallel BEGIN; $begin_mallory $count_mallory", 1000, undef, 'parallel workers are mallory with her');
 is_client("$parallel BEGIN; $begin_mallory COMMIT; $count_users", 0, undef, 'and nobody after her');
 
