@@ -322,6 +322,9 @@ CREATE OR REPLACE FUNCTION plinth.outbox_claim(sender text, limit_count int DEFA
     RETURNS TABLE (id uuid, kind text, recipient text, token text, data jsonb, user_id uuid, attempt int, expires_at timestamptz)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    m record;
+    unreadable int := 0;
 BEGIN
     IF outbox_claim.sender IS NULL OR octet_length(outbox_claim.sender) NOT BETWEEN 1 AND 200 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'sender must have 1 to 200 bytes';
@@ -332,7 +335,7 @@ BEGIN
     IF outbox_claim.lease IS NULL OR outbox_claim.lease NOT BETWEEN interval '1 second' AND interval '1 day' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'lease must be between a second and a day';
     END IF;
-    RETURN QUERY
+    FOR m IN
         WITH due AS (
             SELECT m.id FROM plinth.outbox_messages m
                 WHERE m.sent_at IS NULL AND m.failed_at IS NULL AND m.available_at <= clock_timestamp() AND m.expires_at > clock_timestamp()
@@ -342,15 +345,35 @@ BEGIN
             UPDATE plinth.outbox_messages m SET attempts = m.attempts + 1, claimed_by = outbox_claim.sender,
                     lease_until = clock_timestamp() + outbox_claim.lease, available_at = clock_timestamp() + outbox_claim.lease
                 FROM due WHERE m.id = due.id RETURNING m.*)
-        SELECT c.id, c.kind, c.recipient, plinth._outbox_open(c.id, c.secret), c.data, c.user_id, c.attempts, c.expires_at
-            FROM claimed c ORDER BY c.created_at, c.id;
+        SELECT c.id, c.kind, c.recipient, plinth._outbox_open(c.id, c.secret) AS token, c.data, c.user_id, c.attempts, c.expires_at
+            FROM claimed c ORDER BY c.created_at, c.id
+    LOOP
+        -- Nobody could do anything with it; the right root key may be back before it expires.
+        IF m.token IS NULL THEN
+            PERFORM plinth.outbox_fail(m.id, 'sealed under another root key', m.attempts);
+            unreadable := unreadable + 1;
+            CONTINUE;
+        END IF;
+        id := m.id;
+        kind := m.kind;
+        recipient := m.recipient;
+        token := m.token;
+        data := m.data;
+        user_id := m.user_id;
+        attempt := m.attempts;
+        expires_at := m.expires_at;
+        RETURN NEXT;
+    END LOOP;
+    IF unreadable > 0 THEN
+        RAISE WARNING '% messages were sealed under another root key', unreadable USING HINT = 'Check "plinth.root_key_file".';
+    END IF;
 END
 $$;
 ALTER FUNCTION plinth.outbox_claim(text, int, interval) OWNER TO plinth_owner;
 COMMENT ON FUNCTION plinth.outbox_claim(text, int, interval) IS
 'Hands messages to a sender, each to one at a time; it must tell by outbox_ack or outbox_fail what became of each.
 sender: a name, 1 to 200 bytes, to be seen in the table. limit_count: how many at most, 1 to 1000. lease: after this time without an answer the message is handed out again, 1 s to 1 day.
-Returns kind (email_verify, password_reset, magic_link, email_code, email_change_old, email_change_new), recipient, the token or code in clear, data for the template (full_name, username, redirect, new_email where known), the user, which attempt it is, and when the token expires. Commit before you send. A message is sent at least once.
+Returns kind (email_verify, password_reset, magic_link, email_code, email_change_old, email_change_new), recipient, the token or code in clear, data for the template (full_name, username, redirect, new_email where known), the user, which attempt it is, and when the token expires. Commit before you send. A message is sent at least once. One that was sealed under another root key is not handed out: that counts as an attempt that failed, with a warning.
 Errors: 22023 for an argument out of bounds, 25006 in a read-only transaction.';
 
 CREATE OR REPLACE FUNCTION plinth.outbox_ack(id uuid) RETURNS boolean
@@ -393,6 +416,8 @@ CREATE OR REPLACE FUNCTION plinth._credentials_due() RETURNS boolean
         OR EXISTS (SELECT FROM plinth.outbox_messages m WHERE m.secret IS NOT NULL AND m.expires_at <= pg_catalog.clock_timestamp())
         OR EXISTS (SELECT FROM plinth.outbox_messages m
             WHERE m.created_at < pg_catalog.clock_timestamp() - pg_catalog.current_setting('plinth.outbox_retention')::interval)
+        OR EXISTS (SELECT FROM plinth.api_keys k WHERE LEAST(k.expires_at, k.revoked_at)
+            < pg_catalog.clock_timestamp() - pg_catalog.current_setting('plinth.api_key_retention')::interval)
 $$;
 
 -- Some of it; how much that was.
@@ -415,10 +440,14 @@ BEGIN
     DELETE FROM plinth.outbox_messages m WHERE m.id IN (SELECT e.id FROM plinth.outbox_messages e
         WHERE e.created_at < clock_timestamp() - current_setting('plinth.outbox_retention')::interval LIMIT 1000 FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS n = ROW_COUNT;
+    done := done + n;
+    DELETE FROM plinth.api_keys k WHERE k.id IN (SELECT e.id FROM plinth.api_keys e WHERE least(e.expires_at, e.revoked_at)
+        < clock_timestamp() - current_setting('plinth.api_key_retention')::interval LIMIT 1000 FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS n = ROW_COUNT;
     RETURN done + n;
 END
 $$;
-COMMENT ON FUNCTION plinth._credentials_purge() IS 'Forgets tokens and messages whose time is over, for the housekeeper.';
+COMMENT ON FUNCTION plinth._credentials_purge() IS 'Forgets tokens, messages and API keys whose time is over, for the housekeeper.';
 
 DO $$
 DECLARE

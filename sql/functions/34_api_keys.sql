@@ -7,7 +7,7 @@ COMMENT ON FUNCTION plinth.api_key_create(text, text[], timestamptz, text, uuid)
 'Makes an API key, with which context_begin begins a context of its user.
 name: 1 to 200 bytes, for the list. scopes: the only permissions it gives (resource:action, resource:* or *:*), at most 100; empty for all that the user has. expires_at: NULL for never. limit_policy: a rate limit that every request with the key counts against, with a key of its own. user_id: NULL for the user of the request context; somebody else''s by administrators.
 Returns the key, which is shown only here, and its first characters, by which the list tells it. A user has at most 100 that are good.
-Errors: PT400 for an argument out of bounds, PT401 without a request context, PT403 in one that an API key or an impersonator began, and for another user, PT404 for no such user, PT409 for too many.';
+Errors: PT400 for an argument out of bounds, PT401 without a request context, PT403 in one that an API key or an impersonator began or whose session was not signed in to within plinth.recent_sign_in, and for another user, PT404 for no such user, PT409 for too many.';
 
 CREATE OR REPLACE FUNCTION plinth._api_key_create(user_id uuid, name text, scopes text[], expires_at timestamptz, limit_policy text,
         prefix text, key_hash bytea) RETURNS uuid

@@ -2,7 +2,7 @@
 --
 -- plinth.NAME, in C, asks who calls and runs plinth._NAME as plinth_owner.
 
--- Refuses (PT403) what an administrator who acts as a user may not do as them.
+-- Refuses (PT403) what neither an administrator who acts as a user nor an API key may do.
 CREATE OR REPLACE FUNCTION plinth._require_self() RETURNS void
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_session_require_self_sql';
 -- The later of what the table and what shared memory knows.
@@ -34,7 +34,7 @@ $$;
 COMMENT ON FUNCTION plinth.session_list() IS
 'Lists the sessions of the current user that go on, the one last used first.
 is_current: the one of this request context. is_impersonated: an administrator''s who acts as the user. last_active_at is exact.
-Errors: PT401 without a request context, PT403 while impersonating.';
+Errors: PT401 without a request context, PT403 while impersonating and with an API key.';
 
 CREATE OR REPLACE FUNCTION plinth.session_revoke_others() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_session_revoke_others';

@@ -18,6 +18,7 @@ CREATE TABLE plinth.api_keys (
 ALTER TABLE plinth.api_keys OWNER TO plinth_owner;
 ALTER TABLE plinth.api_keys ENABLE ROW LEVEL SECURITY;
 CREATE INDEX api_keys_user_id_idx ON plinth.api_keys (user_id);
+CREATE INDEX api_keys_ended_idx ON plinth.api_keys ((LEAST(expires_at, revoked_at)));
 SELECT pg_catalog.pg_extension_config_dump('plinth.api_keys', '');
 COMMENT ON TABLE plinth.api_keys IS 'API keys, each known by its hash.';
 COMMENT ON COLUMN plinth.api_keys.scopes IS 'The only permissions that it gives of its user''s, sorted; empty for all.';

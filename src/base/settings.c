@@ -48,6 +48,7 @@ int plinth_setting_session_idle_timeout;
 int plinth_setting_session_memory;
 int plinth_setting_session_flush_interval;
 int plinth_setting_session_retention;
+int plinth_setting_api_key_retention;
 int plinth_setting_sessions_per_user;
 int plinth_setting_jwt_lifetime;
 int plinth_setting_jwt_leeway;
@@ -147,6 +148,8 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_session_flush_interval, 60000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
 	{"plinth.session_retention", "Time after which sessions that have ended are deleted.",
 	 &plinth_setting_session_retention, 30 * 86400, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+	{"plinth.api_key_retention", "Time after which API keys that have ended are deleted.",
+	 &plinth_setting_api_key_retention, 30 * 86400, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S},
 	{"plinth.sessions_per_user", "Most sessions that a user has at a time; 0: any number.",
 	 &plinth_setting_sessions_per_user, 0, 0, 10000, PGC_SIGHUP, 0},
 	{"plinth.jwt_lifetime", "Time for which an access token is good.", &plinth_setting_jwt_lifetime,

@@ -4,7 +4,8 @@
  *
  * A key stands for its user, with the user's roles and permissions of the
  * moment, narrowed to the key's scopes.  It makes no other key and manages no
- * account, so that a stolen one ends when it is revoked.
+ * account, so that a stolen one ends when it is revoked; and since it outlives
+ * the session that made it, that must have been signed in to a short time ago.
  */
 #include "postgres.h"
 
@@ -104,6 +105,8 @@ choose_user(const pg_uuid_t *wanted)
 	if (signed_in && (context->api_key != NULL || context->impersonator != NULL))
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("an API key needs the user's own sign-in")));
+	if (signed_in)
+		plinth_identity_require_recent(context);
 	if (wanted != NULL && !(signed_in && memcmp(wanted, &context->user_id, sizeof(pg_uuid_t)) == 0))
 	{
 		plinth_identity_require_admin();

@@ -29,6 +29,9 @@ extern Datum plinth_identity_status_row(FunctionCallInfo fcinfo, const char *sta
 /* An audit entry about a user, or nobody who is known; reason NULL: success. */
 extern void plinth_identity_audit(const char *action, const pg_uuid_t *user_id, const char *reason);
 
+/* Did the context's session begin, or step up, within plinth.recent_sign_in? */
+extern bool plinth_identity_is_recent(const PlinthContext *context);
+
 extern void plinth_identity_housekeeper_init(void);
 
 /* Notes in shared memory that an API key is in use (api_key_used.c). */

@@ -100,9 +100,8 @@ find_hash(const pg_uuid_t *user_id)
 	return phc;
 }
 
-/* Did the context's session begin, or step up, a short time ago? */
-static bool
-signed_in_recently(const PlinthContext *context)
+bool
+plinth_identity_is_recent(const PlinthContext *context)
 {
 	Datum values[2] = {
 		UUIDPGetDatum(&context->session_id),
@@ -143,7 +142,7 @@ refuse(FunctionCallInfo fcinfo, const PlinthContext *self, const char *phc, int6
 	PlinthAuthStatus status;
 
 	if (phc == NULL)
-		return signed_in_recently(self) ? NULL : "recent_sign_in_required";
+		return plinth_identity_is_recent(self) ? NULL : "recent_sign_in_required";
 	status = plinth_identity_attempt_begin(plinth_identity_resource(&self->user_id), &attempt);
 	*retry_after = attempt.retry_after;
 	if (status == PLINTH_AUTH_OK && (PG_ARGISNULL(0) || !verify_present(phc, PG_GETARG_DATUM(0))))

@@ -25,6 +25,20 @@ plinth_identity_require_self(void)
 	return context;
 }
 
+void
+plinth_identity_refuse_old(void)
+{
+	ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("recent sign-in required"),
+					errhint("Confirm the password by plinth.session_confirm, or sign in again.")));
+}
+
+void
+plinth_identity_require_recent(const PlinthContext *context)
+{
+	if (!plinth_identity_is_recent(context))
+		plinth_identity_refuse_old();
+}
+
 Datum
 plinth_identity_status_row(FunctionCallInfo fcinfo, const char *status, int64 retry_after)
 {

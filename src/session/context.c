@@ -208,6 +208,7 @@ plinth_session_init(void)
 	plinth_base_secret_function("session_refresh");
 	plinth_base_secret_function("session_cookie_set");
 	plinth_base_secret_function("refresh_session");
+	plinth_base_secret_function("link_identity");
 	/* Not functions, but where PostgREST puts what clients send. */
 	plinth_base_secret_function("request.headers");
 	plinth_base_secret_function("request.cookies");

@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "identity/identity.h"
 #include "miscadmin.h"
 #include "session/jwt.h"
 #include "utils/builtins.h"
@@ -29,6 +30,8 @@ require_user(void)
 	if (context->api_key != NULL || context->impersonator != NULL)
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN),
 						errmsg("an identity needs the user's own sign-in")));
+	/* It outlives the session. */
+	plinth_identity_require_recent(context);
 	return context;
 }
 

@@ -71,13 +71,6 @@ plinth_session_require_aal(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static void
-refuse_old(void)
-{
-	ereport(ERROR, (errcode(PLINTH_ERRCODE_FORBIDDEN), errmsg("recent sign-in required"),
-					errhint("Confirm the password by plinth.session_confirm, or sign in again.")));
-}
-
 Datum
 plinth_session_require_recent(PG_FUNCTION_ARGS)
 {
@@ -87,14 +80,14 @@ plinth_session_require_recent(PG_FUNCTION_ARGS)
 	int64 age;
 
 	if (!context->has_session || context->impersonator != NULL || PG_ARGISNULL(0))
-		refuse_old();
+		plinth_identity_refuse_old();
 	if (!plinth_session_find_by_id(&context->session_id, &session))
 		ereport(ERROR, (errcode(PLINTH_ERRCODE_UNAUTHENTICATED), errmsg("session is not valid")));
 	max_age = PG_GETARG_INTERVAL_P(0);
 	age = GetCurrentTimestamp() - session.authenticated_at;
 	if ((double) age >
 		max_age->time + ((double) max_age->month * DAYS_PER_MONTH + max_age->day) * USECS_PER_DAY)
-		refuse_old();
+		plinth_identity_refuse_old();
 	PG_RETURN_VOID();
 }
 

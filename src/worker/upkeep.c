@@ -30,7 +30,7 @@ ErrorData *
 plinth_worker_try(void (*work)(void *), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	ErrorData *error = NULL;
+	ErrorData *volatile error = NULL;
 
 	PG_TRY ()
 		;

@@ -40,12 +40,28 @@ SELECT id, key FROM plinth.api_key_create('reader', '{posts:read,posts:read,othe
 SELECT id AS all_id, key AS all_key FROM plinth.api_key_create('all', expires_at => now() + interval '1 day') \gset
 COMMIT;
 
+-- A key outlives the session, so that must have been signed in to a short time ago.
+RESET SESSION AUTHORIZATION;
+UPDATE plinth.sessions SET authenticated_at = now() - interval '1 day' WHERE user_id = :'ann';
+SET SESSION AUTHORIZATION keys_login;
+BEGIN;
+SELECT plinth.context_begin(:'token') = :'ann' AS ann;
+SELECT plinth.api_key_create('of a thief');
+ROLLBACK;
+BEGIN;
+SELECT plinth.context_begin(:'token') = :'ann' AS ann;
+SELECT plinth.session_confirm('correct horse');
+SELECT prefix LIKE 'plk_%' AS made FROM plinth.api_key_create('again');
+ROLLBACK;
+
 -- ---- what it opens ----
 BEGIN READ ONLY;
 SELECT plinth.context_begin(:'key') = :'ann' AS ann;
 TABLE keys_may;
 SELECT email FROM plinth.me();
-COMMIT;
+SELECT plinth.current_api_key_id() = :'id' AS by_key, count(*) AS sessions FROM plinth.sessions;
+SELECT plinth.session_list();
+ROLLBACK;
 BEGIN;
 SELECT plinth.context_begin(:'all_key') = :'ann' AS ann;
 TABLE keys_may;
@@ -147,6 +163,27 @@ SELECT name, last_used_at > created_at AS used FROM plinth.api_keys_list(:'ben')
 
 SELECT action, result, metadata - 'user_id' - 'prefix' AS metadata FROM plinth.audit_entries
     WHERE id > :'start' AND action LIKE 'plinth.api_key%' ORDER BY id;
+
+-- ---- what is done with it says so ----
+SELECT id, key FROM plinth.api_key_create('acts', user_id => :'ben') \gset
+BEGIN;
+SELECT plinth.context_begin(:'key') = :'ben' AS ben;
+SELECT plinth.audit_record('keys.done') IS NOT NULL AS recorded;
+COMMIT;
+SELECT plinth.current_api_key_id();
+SELECT action, actor_user_id = :'ben' AS ben, api_key_id = :'id' AS by_key FROM plinth.audit_entries WHERE id > :'start' AND action = 'keys.done';
+
+-- ---- forgotten when it ended long ago; in one transaction, so that the housekeeper is not faster ----
+BEGIN;
+UPDATE plinth.api_keys SET revoked_at = now() - interval '31 days', expires_at = now() + interval '1 day' WHERE id = :'id';
+SET LOCAL plinth.api_key_retention = '32d';
+SELECT plinth._credentials_purge() IS NOT NULL AS purged;
+SELECT count(*) FROM plinth.api_keys WHERE id = :'id';
+SET LOCAL plinth.api_key_retention = '30d';
+SELECT plinth._credentials_due();
+SELECT plinth._credentials_purge() > 0 AS purged;
+SELECT count(*) FROM plinth.api_keys WHERE id = :'id';
+COMMIT;
 
 SELECT plinth.rate_limit_drop('keys_test');
 DROP VIEW keys_may;

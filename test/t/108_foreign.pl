@@ -129,6 +129,8 @@ sub link_refused
 link_refused($session, "'" . token('user_1') . "'", qr/identity is another user's/, "another user's");
 link_refused($session, "'" . token('user_10', exp => 1) . "'", qr/token is not valid/, 'one that expired');
 link_refused($session, 'NULL', qr/token is not valid/, 'none');
+sql("UPDATE plinth.sessions SET authenticated_at = now() - interval '1 day'");
+link_refused($session, "'" . token('user_10') . "'", qr/recent sign-in required/, 'by who signed in long ago');
 link_refused($key, "'" . token('user_10') . "'", qr/an identity needs the user's own sign-in/, 'by an API key');
 psql_fails_like($node, 'postgres', "SELECT plinth.identity_link_me('$mine')", qr/not signed in/, 'by nobody');
 

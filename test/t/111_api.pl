@@ -120,6 +120,9 @@ is(join(' ', map { $_->{is_current} ? 1 : 0 } sort { $a->{created_at} cmp $b->{c
 my ($phone) = grep { $_->{is_current} } @$sessions;
 is("@{$phone}{qw(label device_type user_agent address)}", 'phone mobile Test/1.0 192.0.2.5', 'with the device and the address');
 is(short(post('revoke_session', { session_id => $phone->{id} }, \%ben)), '404 session not found', 'of somebody else');
+is(post('label_session', { session_id => $phone->{id}, label => 'my phone' }, \%by_token)->{content}, 'true', 'naming one');
+is((grep { $_->{is_current} } @{ get('my_sessions', \%by_token)->{json} })[0]{label}, 'my phone', 'shows');
+is(short(post('label_session', { session_id => $phone->{id}, label => 'x' }, \%ben)), '404 session not found', 'not of somebody else');
 is(post('revoke_session', { session_id => 'x' }, \%by_token)->{status}, 400, 'no id');
 is(get('my_sessions')->{status}, 401, 'not signed in');
 
@@ -156,6 +159,20 @@ is(short(post('sign_in', \%in)), '403 locked', 'and who is locked learns it with
 is(post('user_unlock', { user_id => $ann }, \%ben)->{content}, 'true', 'unlocks');
 is(post('user_lock', { user_id => '00000000-0000-0000-0000-000000000000' }, \%ben)->{status}, 404, 'an unknown user');
 is(post('user_create', { email => 'ann@test.test' }, \%ben)->{status}, 409, 'an address that is taken');
+$answer = post('sign_in', { %in, device_fingerprint => 'stolen' });
+my %stolen = ('X-Plinth-Session' => $answer->{json}{token});
+push @secrets, $answer->{json}{token};
+is(post('device_ban', { device_fingerprint => 'stolen', user_id => $ann }, \%stolen)->{status}, 403, 'no administrator');
+is(post('device_ban', { device_fingerprint => 'stolen', user_id => $ann }, \%ben)->{content}, '1', 'bans a device');
+is(get('me', \%stolen)->{status}, 401, 'whose session ends');
+is(post('device_unban', { device_fingerprint => 'stolen', user_id => $ann }, \%ben)->{content}, 'true', 'ends the ban');
+is(post('user_identity_link', { user_id => $ann, provider => 'clerk', subject => 'user_1' }, \%ben)->{content}, 'true', 'links an identity');
+my %ann_in = ('X-Plinth-Session' => post('sign_in', \%in)->{json}{token});
+is(get('my_identities', \%ann_in)->{json}[0]{subject}, 'user_1', 'which the user sees');
+is(short(post('link_identity', { provider_token => 'x.y.z' }, \%ann_in)), '401 token is not valid', 'a token that is none');
+is(post('unlink_identity', { provider => 'clerk', subject => 'user_1' }, \%ann_in)->{content}, 'true', 'and takes away');
+is(short(post('unlink_identity', { provider => 'clerk', subject => 'user_1' }, \%ann_in)), '404 identity not found', 'once');
+is(post('user_identity_unlink', { user_id => $ann, provider => 'clerk', subject => 'user_1' }, \%ben)->{content}, 'false', 'so is none left');
 
 # ---- by mail ------------------------------------------------------------------------------------
 # What the sender of mail would be handed.
@@ -195,6 +212,9 @@ is("$answer->{status} $answer->{json}{username} " . ($answer->{json}{session_id}
 is(get('me', { 'X-API-Key' => $_ })->{status}, 401, 'none is ' . substr($_, 0, 4)) foreach 'x', "${key}x", $by_token{'X-Plinth-Session'};
 is(short(get('me', { %by_key, %by_token })), '400 request has two different credentials', 'beside a session');
 is(post('api_key_create', { name => 'more' }, \%by_key)->{status}, 403, 'it makes no other');
+is(short(get('my_sessions', \%by_key)), '403 not with an API key', 'and sees no sessions');
+$node->safe_psql('postgres', "UPDATE plinth.sessions SET authenticated_at = now() - interval '1 day' WHERE user_id = '$ann'");
+is(short(post('api_key_create', { name => 'more' }, \%by_token)), '403 recent sign-in required', 'nor does one who signed in long ago');
 is(get('api_keys_list', \%by_token)->{json}[0]{name}, 'ci', 'in the list');
 is(post('api_key_revoke', { key_id => $key_id }, \%ben)->{status}, 200, 'an administrator ends it');
 is(post('api_key_revoke', { key_id => $key_id }, \%by_token)->{status}, 404, 'only once');

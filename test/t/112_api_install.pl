@@ -34,7 +34,7 @@ my %none = (
 	'with nameless arguments' => "p.pronargs > 0 AND (p.proargnames IS NULL OR '' = ANY (p.proargnames))");
 is(sql("SELECT string_agg(p.proname, ' ') FROM pg_proc p WHERE p.pronamespace = 'api'::regnamespace AND ($none{$_})"), '', "none is $_") foreach sort keys %none;
 is(sql("SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc p WHERE p.pronamespace = 'api'::regnamespace AND p.provolatile <> 'v'"),
-	'api_keys_list jwks me my_sessions users_search verifications_list verifications_search', 'readers are STABLE');
+	'api_keys_list jwks me my_identities my_sessions users_search verifications_list verifications_search', 'readers are STABLE');
 
 # Each body names what there is: called with NULLs, none fails for what does not exist.
 foreach my $call (split /\n/, sql("SELECT format('api.%I(%s)', proname, (SELECT string_agg(format('NULL::%s', t::regtype), ', ' ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY u (t, n)))
