@@ -17,7 +17,7 @@ CREATE TEMP TABLE for_everybody (signature text PRIMARY KEY);
 INSERT INTO for_everybody VALUES
     ('plinth.uuid_v7()'), ('plinth.ulid(text)'), ('plinth.objectid()'),
     ('plinth.base64url_encode(bytea)'), ('plinth.base64url_decode(text)'),
-    ('plinth.current_user_id()'), ('plinth.current_session_id()'), ('plinth.current_user_key()'),
+    ('plinth.current_user_id()'), ('plinth.current_session_id()'), ('plinth.current_api_key_id()'), ('plinth.current_user_key()'),
     ('plinth.current_aal()'), ('plinth.current_tier()'), ('plinth.has_role(text)'), ('plinth.has_permission(text)'),
     ('plinth.current_roles()'), ('plinth.current_permissions()'), ('plinth.require_permission(text)'),
     ('plinth.owner_policy(regclass,name,text)');
