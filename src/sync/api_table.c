@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "utils/array.h"
+#include "utils/rel.h"
 
 #include "sync/create.h"
 
@@ -36,7 +37,8 @@ plinth_sync_table(PG_FUNCTION_ARGS)
 	read_arguments(fcinfo, &arg);
 	plinth_sync_new_open(&arg);
 	plinth_sync_new_check(&arg);
-	plinth_sync_check_fields(arg.rel, &arg.key, &arg.fields);
+	plinth_sync_check_fields(RelationGetDescr(arg.rel), plinth_sync_relation_name(arg.rel),
+							 &arg.key, &arg.fields);
 	if (arg.filter != NULL)
 		arg.filter = plinth_sync_check_filter(arg.rel, arg.filter);
 

@@ -266,47 +266,108 @@ leaf_identity(Relation leaf, const KeyChoice *choice)
 	}
 }
 
-/* Does the partition's replica identity hold every key column of its root? */
 static void
-check_leaf(Relation root, const PlinthSyncKeyColumns *key, Relation leaf)
+refuse_leaf(Relation root, Relation leaf)
 {
-	KeyChoice choice;
-	const PlinthSyncKeyColumns *identity;
-
-	if (leaf->rd_rel->relkind != RELKIND_RELATION)
-		ereport(
-			ERROR,
+	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("cannot sync partitioned table \"%s\"", RelationGetRelationName(root)),
 			 errdetail("Partition \"%s\" is not an ordinary table.", RelationGetRelationName(leaf)),
 			 errhint("Detach the partition, or sync the other partitions one by one.")));
-	check_persistence(leaf);
-	find_keys(leaf, &choice);
-	identity = leaf_identity(leaf, &choice);
-	if (identity == NULL)
-		return;
-	for (int i = 0; i < key->nkeys; i++)
+}
+
+/* The first of these columns of root that a leaf's replica identity does not hold, or NULL. */
+static const char *
+missing_column(Relation root, const AttrNumber *columns, int ncolumns, Relation leaf,
+			   const PlinthSyncKeyColumns *identity)
+{
+	for (int i = 0; identity != NULL && i < ncolumns; i++)
 	{
 		const char *column =
-			NameStr(TupleDescAttr(RelationGetDescr(root), key->attnums[i] - 1)->attname);
+			NameStr(TupleDescAttr(RelationGetDescr(root), columns[i] - 1)->attname);
 		AttrNumber attnum = get_attnum(RelationGetRelid(leaf), column);
 		bool found = false;
 
 		for (int j = 0; j < identity->nkeys; j++)
 			found |= identity->attnums[j] == attnum;
 		if (!found)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot sync partitioned table \"%s\"", RelationGetRelationName(root)),
-					 errdetail("The replica identity of partition \"%s\" does not cover key "
-							   "column \"%s\".",
-							   RelationGetRelationName(leaf), column),
-					 errhint("ALTER TABLE %s REPLICA IDENTITY %s;", plinth_sync_relation_name(leaf),
-							 choice.has_primary && !choice.primary_deferrable &&
-									 leaf->rd_rel->relreplident != REPLICA_IDENTITY_DEFAULT
-								 ? "DEFAULT"
-								 : "FULL")));
+			return column;
 	}
+	return NULL;
+}
+
+/* Does the partition's replica identity hold every key column of its root? */
+static void
+check_leaf(Relation root, const PlinthSyncKeyColumns *key, Relation leaf)
+{
+	KeyChoice choice;
+	const PlinthSyncKeyColumns *identity;
+	const char *column;
+
+	if (leaf->rd_rel->relkind != RELKIND_RELATION)
+		refuse_leaf(root, leaf);
+	check_persistence(leaf);
+	find_keys(leaf, &choice);
+	identity = leaf_identity(leaf, &choice);
+	column = missing_column(root, key->attnums, key->nkeys, leaf, identity);
+	if (column != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot sync partitioned table \"%s\"", RelationGetRelationName(root)),
+				 errdetail("The replica identity of partition \"%s\" does not cover key "
+						   "column \"%s\".",
+						   RelationGetRelationName(leaf), column),
+				 errhint("ALTER TABLE %s REPLICA IDENTITY %s;", plinth_sync_relation_name(leaf),
+						 choice.has_primary && !choice.primary_deferrable &&
+								 leaf->rd_rel->relreplident != REPLICA_IDENTITY_DEFAULT
+							 ? "DEFAULT"
+							 : "FULL")));
+}
+
+/* A table or partition whose old rows must tell these columns of root. */
+static void
+check_old(Relation root, const AttrNumber *columns, int ncolumns, Relation leaf)
+{
+	KeyChoice choice;
+	const char *column;
+
+	if (leaf->rd_rel->relkind != RELKIND_RELATION)
+		refuse_leaf(root, leaf);
+	check_persistence(leaf);
+	find_keys(leaf, &choice);
+	column = missing_column(root, columns, ncolumns, leaf, leaf_identity(leaf, &choice));
+	if (column != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("old rows of table \"%s\" do not tell column \"%s\"",
+					RelationGetRelationName(leaf), column),
+			 errdetail("A row that is deleted or changed says by it which documents it was in, "
+					   "and its replica identity does not cover it."),
+			 errhint("ALTER TABLE %s REPLICA IDENTITY FULL;", plinth_sync_relation_name(leaf))));
+}
+
+void
+plinth_sync_check_old(Relation rel, const AttrNumber *columns, int ncolumns)
+{
+	List *members;
+	ListCell *lc;
+
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	{
+		check_old(rel, columns, ncolumns, rel);
+		return;
+	}
+	members = find_all_inheritors(RelationGetRelid(rel), AccessShareLock, NULL);
+	foreach (lc, members)
+	{
+		Relation member = table_open(lfirst_oid(lc), NoLock);
+
+		if (member->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+			check_old(rel, columns, ncolumns, member);
+		table_close(member, NoLock);
+	}
+	list_free(members);
 }
 
 /* Tables are read in the order of their keys, by the types' own operators. */

@@ -36,6 +36,9 @@ extern void plinth_sync_check_relation(Relation rel, Oid owner);
  */
 extern void plinth_sync_check_key(Relation rel, PlinthSyncKeyColumns *key);
 
+/* Are these columns of updated and deleted rows in the WAL as they were, of every partition too? */
+extern void plinth_sync_check_old(Relation rel, const AttrNumber *columns, int ncolumns);
+
 /* What becomes of the columns; JSON objects may be NULL for none. */
 typedef struct PlinthSyncFields
 {
@@ -47,8 +50,12 @@ typedef struct PlinthSyncFields
 	const char *id_prefix;
 } PlinthSyncFields;
 
-/* Columns exist, field names are valid and distinct, casts fit their types. */
-extern void plinth_sync_check_fields(Relation rel, const PlinthSyncKeyColumns *key,
+/*
+ * Columns exist, field names are valid and distinct, casts fit their types.
+ * of names what the columns are of, for messages.
+ */
+extern void plinth_sync_check_fields(TupleDesc desc, const char *of,
+									 const PlinthSyncKeyColumns *key,
 									 const PlinthSyncFields *fields);
 
 /*

@@ -74,8 +74,8 @@ check_strings(Jsonb *object, const char *argument)
 
 /* Every key of the object is a column in question. */
 static void
-check_object(Relation rel, Jsonb *object, const char *argument, bool sent_only, const Field *fields,
-			 int nfields)
+check_object(const char *of, Jsonb *object, const char *argument, bool sent_only,
+			 const Field *fields, int nfields)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
@@ -103,7 +103,7 @@ check_object(Relation rel, Jsonb *object, const char *argument, bool sent_only, 
 					 errmsg("%s names \"%.*s\", which is no column that is sent", argument,
 							value.val.string.len, value.val.string.val),
 					 errhint("Name columns of %s, and of the argument columns where it is given.",
-							 plinth_sync_relation_name(rel))));
+							 of)));
 	}
 }
 
@@ -123,9 +123,22 @@ add_field(Field *fields, int *nfields, Form_pg_attribute attribute)
 	return &fields[(*nfields)++];
 }
 
+static Form_pg_attribute
+find_column(TupleDesc desc, const char *name)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0)
+			return attribute;
+	}
+	return NULL;
+}
+
 /* The columns that columns names. */
 static void
-list_named(Relation rel, ArrayType *columns, Field *fields, int *nfields)
+list_named(TupleDesc desc, const char *of, ArrayType *columns, Field *fields, int *nfields)
 {
 	Datum *names;
 	bool *nulls;
@@ -134,26 +147,25 @@ list_named(Relation rel, ArrayType *columns, Field *fields, int *nfields)
 	deconstruct_array(columns, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, &nulls, &nnames);
 	for (int i = 0; i < nnames; i++)
 	{
-		AttrNumber attnum;
+		Form_pg_attribute attribute;
 
 		if (nulls[i])
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("columns must not contain NULL"),
 							errhint("Name the columns to send, or pass NULL for every column.")));
-		attnum = get_attnum(RelationGetRelid(rel), NameStr(*DatumGetName(names[i])));
-		if (attnum <= InvalidAttrNumber)
+		attribute = find_column(desc, NameStr(*DatumGetName(names[i])));
+		if (attribute == NULL)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-							errmsg("column \"%s\" of table \"%s\" does not exist",
-								   NameStr(*DatumGetName(names[i])), RelationGetRelationName(rel)),
-							errhint("Name columns of %s; system columns cannot be sent.",
-									plinth_sync_relation_name(rel))));
+							errmsg("column \"%s\" of %s does not exist",
+								   NameStr(*DatumGetName(names[i])), of),
+							errhint("Name columns of %s; system columns cannot be sent.", of)));
 		for (int j = 0; j < *nfields; j++)
-			if (fields[j].attribute->attnum == attnum)
+			if (fields[j].attribute == attribute)
 				ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
 								errmsg("column \"%s\" is named more than once",
-									   NameStr(fields[j].attribute->attname)),
+									   NameStr(attribute->attname)),
 								errhint("Name each column once in columns.")));
-		add_field(fields, nfields, TupleDescAttr(RelationGetDescr(rel), attnum - 1))->sent = true;
+		add_field(fields, nfields, attribute)->sent = true;
 	}
 }
 
@@ -162,16 +174,15 @@ list_named(Relation rel, ArrayType *columns, Field *fields, int *nfields)
  * _id, and in a field of its own only where columns or fields name it.
  */
 static Field *
-list_fields(Relation rel, const PlinthSyncKeyColumns *key, const PlinthSyncFields *spec,
-			int *nfields)
+list_fields(TupleDesc desc, const char *of, const PlinthSyncKeyColumns *key,
+			const PlinthSyncFields *spec, int *nfields)
 {
-	TupleDesc desc = RelationGetDescr(rel);
 	Field *fields = palloc0(sizeof(Field) * desc->natts);
 	int nnamed;
 
 	*nfields = 0;
 	if (spec->columns != NULL)
-		list_named(rel, spec->columns, fields, nfields);
+		list_named(desc, of, spec->columns, fields, nfields);
 	nnamed = *nfields;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -251,7 +262,7 @@ check_distinct(const Field *a, const Field *b)
 
 /* Can the key become _id as asked? */
 static void
-check_id(Relation rel, const PlinthSyncKeyColumns *key, const PlinthSyncFields *spec)
+check_id(TupleDesc desc, const PlinthSyncKeyColumns *key, const PlinthSyncFields *spec)
 {
 	const char *names[INDEX_MAX_KEYS];
 	Oid types[INDEX_MAX_KEYS];
@@ -259,7 +270,7 @@ check_id(Relation rel, const PlinthSyncKeyColumns *key, const PlinthSyncFields *
 
 	for (int i = 0; i < key->nkeys; i++)
 	{
-		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), key->attnums[i] - 1);
+		Form_pg_attribute attribute = TupleDescAttr(desc, key->attnums[i] - 1);
 
 		names[i] = field_name(spec, NameStr(attribute->attname));
 		types[i] = attribute->atttypid;
@@ -269,7 +280,7 @@ check_id(Relation rel, const PlinthSyncKeyColumns *key, const PlinthSyncFields *
 }
 
 void
-plinth_sync_check_fields(Relation rel, const PlinthSyncKeyColumns *key,
+plinth_sync_check_fields(TupleDesc desc, const char *of, const PlinthSyncKeyColumns *key,
 						 const PlinthSyncFields *spec)
 {
 	int nfields;
@@ -277,9 +288,9 @@ plinth_sync_check_fields(Relation rel, const PlinthSyncKeyColumns *key,
 
 	check_strings(spec->fields, "fields");
 	check_strings(spec->casts, "casts");
-	fields = list_fields(rel, key, spec, &nfields);
-	check_object(rel, spec->fields, "fields", false, fields, nfields);
-	check_object(rel, spec->casts, "casts", true, fields, nfields);
+	fields = list_fields(desc, of, key, spec, &nfields);
+	check_object(of, spec->fields, "fields", false, fields, nfields);
+	check_object(of, spec->casts, "casts", true, fields, nfields);
 	for (int i = 0; i < nfields; i++)
 	{
 		Field *field = &fields[i];
@@ -294,5 +305,5 @@ plinth_sync_check_fields(Relation rel, const PlinthSyncKeyColumns *key,
 		for (int j = 0; j < i; j++)
 			check_distinct(&fields[j], field);
 	}
-	check_id(rel, key, spec);
+	check_id(desc, key, spec);
 }

@@ -10,6 +10,7 @@
 #include "sync/sync_int.h"
 
 /* Becomes the mapping's owner, and back; an ERROR in between needs no care. */
+extern void plinth_sync_query_as_role(Oid role, PlinthAsOwner *state);
 extern void plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state);
 extern void plinth_sync_query_as_before(PlinthAsOwner *state);
 

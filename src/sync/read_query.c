@@ -23,12 +23,18 @@
 #include "sync/read_int.h"
 
 void
-plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
+plinth_sync_query_as_role(Oid role, PlinthAsOwner *state)
 {
 	GetUserIdAndSecContext(&state->userid, &state->sec_context);
-	SetUserIdAndSecContext(mapping->owner, state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
-											   SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(role, state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+									 SECURITY_RESTRICTED_OPERATION);
 	state->nestlevel = NewGUCNestLevel();
+}
+
+void
+plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
+{
+	plinth_sync_query_as_role(mapping->owner, state);
 }
 
 void

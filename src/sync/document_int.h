@@ -1,0 +1,69 @@
+/*
+ * document_int.h
+ *		What the files that make a mapping of a query share.
+ *
+ * Private to the room.  Include after "postgres.h".
+ */
+#ifndef PLINTH_SYNC_DOCUMENT_INT_H
+#define PLINTH_SYNC_DOCUMENT_INT_H
+
+#include "nodes/parsenodes.h"
+#include "sync/create.h"
+
+/* A row of sync_sources. */
+typedef struct PlinthSyncWay
+{
+	Oid relation;
+	int ncolumns;
+	AttrNumber *columns;
+	char *roots; /* NULL: the columns are the root's key */
+	bool derived;
+	List *reads; /* OIDs of the tables that roots reads */
+} PlinthSyncWay;
+
+/* -------------------------------------------------------------------------
+ * document_query.c: text to query and back.  As the owner of the root.
+ * -------------------------------------------------------------------------
+ */
+
+/*
+ * The one SELECT that text is, views expanded; argument names it in errors.
+ * With rowtype $1 is a row of that table.
+ */
+extern Query *plinth_sync_query_parse(const char *text, const char *argument, Oid rowtype);
+
+/* Its text, every name qualified; plain tables are read without children that may inherit later. */
+extern char *plinth_sync_query_deparse(Query *query);
+
+/* $n, a text, as a value of a column. */
+extern Node *plinth_sync_query_param(int n, Oid type, Oid collation);
+
+/* Can it be run as the current role?  An ERROR otherwise. */
+extern void plinth_sync_query_try(const char *text, int nparams);
+
+/* -------------------------------------------------------------------------
+ * document_check.c: what a query may contain.
+ * -------------------------------------------------------------------------
+ */
+
+/* ERROR for what makes a document depend on more than rows whose changes are known. */
+extern void plinth_sync_query_check(Query *query, const char *argument, Oid owner);
+
+/* -------------------------------------------------------------------------
+ * path.c, path_scope.c, path_roots.c: which rows concern which documents.
+ * -------------------------------------------------------------------------
+ */
+
+/* PlinthSyncWay * for each table, except those whose OIDs are in given. */
+extern List *plinth_sync_paths(Query *query, PlinthSyncNew *arg, List *given);
+
+/* path_given.c: the same from the argument via. */
+extern List *plinth_sync_paths_given(Jsonb *via, PlinthSyncNew *arg);
+
+/* "id" or "a, b": the root's key columns. */
+extern char *plinth_sync_key_list(const PlinthSyncNew *arg);
+
+/* document.c: adds a way unless it is there, and checks that its columns are in old tuples. */
+extern List *plinth_sync_paths_add(List *ways, PlinthSyncWay *way, PlinthSyncNew *arg);
+
+#endif /* PLINTH_SYNC_DOCUMENT_INT_H */
