@@ -199,23 +199,31 @@ stage_unit() { # each built with what its first line names
 	done
 }
 
-stage_fuzz() { # each as long as it says (20 s), ten times as long in check-all
-	local file name seconds
+stage_fuzz() { # each as long as it says (20 s), ten times as long in check-all; JOBS at a time
+	local file name seconds running=0
 	for file in $(chosen test/fuzz/*_fuzz.c); do
 		name=$(basename "$file" .c)
 		seconds=$(sed -n 's|^/\* *seconds: *\([0-9]*\) *\*/.*|\1|p' "$file" | head -1)
 		seconds=${seconds:-20}
 		[ -z "$all" ] || seconds=$((seconds * 10))
 		compile "$file" "$work/fuzz/$name" clang-14 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all || continue
-		as_tester mkdir -p "$work/corpus/$name"
-		if as_tester timeout $((seconds + 60)) "$work/fuzz/$name" -max_total_time=$seconds -timeout=10 \
-			-artifact_prefix="$logs/$name-" "$work/corpus/$name" </dev/null >"$work/fuzz.log" 2>&1; then
-			passed "fuzz $name, $seconds s: $(grep -oE '^Done [0-9]+ runs' "$work/fuzz.log")"
-		else
-			tail -40 "$work/fuzz.log"
-			failed "fuzz $name" "see $logs/$name-*"
-		fi
+		[ $running -lt "${JOBS:-2}" ] || { wait -n; running=$((running - 1)); }
+		fuzz "$name" "$seconds" &
+		running=$((running + 1))
 	done
+	wait
+}
+
+fuzz() { # fuzz NAME SECONDS
+	local name=$1 seconds=$2 log=$work/fuzz/$1.log
+	as_tester mkdir -p "$work/corpus/$name"
+	if as_tester timeout $((seconds + 60)) "$work/fuzz/$name" -max_total_time="$seconds" -timeout=10 \
+		-artifact_prefix="$logs/$name-" "$work/corpus/$name" </dev/null >"$log" 2>&1; then
+		passed "fuzz $name, $seconds s: $(grep -oE '^Done [0-9]+ runs' "$log")"
+	else
+		tail -40 "$log"
+		failed "fuzz $name" "see $logs/$name-*"
+	fi
 }
 
 compile() { # compile FILE OUTPUT COMPILER OPTIONS…
