@@ -40,8 +40,9 @@ SELECT m.name, m.relation, m.server_name, m.collection,
   FROM plinth.sync_mappings AS m
   LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
   CROSS JOIN LATERAL plinth._sync_stat(m.id) AS t
-  LEFT JOIN LATERAL (SELECT a.kind, a.done, a.total FROM plinth.sync_tasks AS a
-                      WHERE a.mapping_id = m.id ORDER BY a.id LIMIT 1) AS k ON true;
+  LEFT JOIN LATERAL (SELECT a.kind, pg_catalog.sum(a.done)::bigint AS done, pg_catalog.sum(a.total)::bigint AS total
+                       FROM plinth.sync_tasks AS a WHERE a.mapping_id = m.id
+                      GROUP BY a.kind, a.relation ORDER BY pg_catalog.min(a.id) LIMIT 1) AS k ON true;
 COMMENT ON VIEW plinth.stat_sync IS 'Each sync mapping: what it does, how far it is, what is wrong.';
 ALTER VIEW plinth.stat_sync OWNER TO plinth_owner;
 

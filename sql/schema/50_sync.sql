@@ -19,6 +19,7 @@ CREATE TABLE plinth.sync_mappings (
     query        text CHECK ((query IS NOT NULL) = (kind = 'document')), -- every name qualified, views expanded
     on_existing  text NOT NULL DEFAULT 'error' CHECK (on_existing IN ('error', 'replace', 'keep')),
     paused       boolean NOT NULL DEFAULT false, -- by sync_pause
+    lanes        integer NOT NULL DEFAULT 1 CHECK (lanes BETWEEN 1 AND 16), -- how many write it: see docs/sync.md
     created_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (server_name, collection)
 );
@@ -68,7 +69,8 @@ CREATE TABLE plinth.sync_tasks (
     cursor_id    bytea,                          -- sweep: the last _id done, as BSON
     done         bigint NOT NULL DEFAULT 0,
     total        bigint,                         -- snapshot: rows there were, as far as the statistics know
-    created_at   timestamptz NOT NULL DEFAULT now()
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    lane         smallint NOT NULL DEFAULT 0     -- snapshot: whose share of it; the first lane's row brings the others'
 );
 COMMENT ON TABLE plinth.sync_tasks IS 'Snapshots and sweeps that are not finished.';
 CREATE INDEX sync_tasks_mapping_id_idx ON plinth.sync_tasks (mapping_id);
@@ -81,12 +83,24 @@ CREATE TABLE plinth.sync_dirty (
     zombie_stage smallint NOT NULL DEFAULT 0,    -- 0: owed; 1, 2, 3: to be written once more, see docs/sync.md
     sent_at      timestamptz,                    -- set before it is sent; NULL again by a new mark
     suspect      boolean NOT NULL DEFAULT false, -- an earlier write of it may still land
-    attempts     integer NOT NULL DEFAULT 0
+    attempts     integer NOT NULL DEFAULT 0,
+    lane         smallint NOT NULL DEFAULT 0,    -- which looks at it first: _sync_lane(key, lanes), or another that passes it on
+    yield        boolean NOT NULL DEFAULT false  -- another lane waits for a unique value that its document has
 ) WITH (fillfactor = 45);                        -- room for the version that is sent: no index is touched for it
 COMMENT ON TABLE plinth.sync_dirty IS 'Keys whose documents must be written, where that could not be done at once.';
 CREATE UNIQUE INDEX sync_dirty_key_idx ON plinth.sync_dirty (mapping_id, md5(key));
-CREATE INDEX sync_dirty_due_idx ON plinth.sync_dirty (mapping_id, due_at);
-CREATE INDEX sync_dirty_owed_idx ON plinth.sync_dirty (mapping_id) WHERE zombie_stage = 0;
+CREATE INDEX sync_dirty_due_idx ON plinth.sync_dirty (mapping_id, lane, due_at);
+CREATE INDEX sync_dirty_owed_idx ON plinth.sync_dirty (mapping_id, lane) WHERE zombie_stage = 0;
+
+-- The place in the fence of each lane but the first, whose place is in sync_states.
+CREATE TABLE plinth.sync_lanes (
+    mapping_id   bigint NOT NULL REFERENCES plinth.sync_mappings ON DELETE CASCADE,
+    lane         smallint NOT NULL,
+    fence_lsn    pg_lsn NOT NULL,
+    fence_epoch  bigint NOT NULL,                -- of the fence; in a younger one the place is not there
+    PRIMARY KEY (mapping_id, lane)
+);
+COMMENT ON TABLE plinth.sync_lanes IS 'How far the further lanes of each mapping are fenced.';
 
 CREATE TABLE plinth.sync_dead_letters (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -125,6 +139,8 @@ ALTER TABLE plinth.sync_tasks OWNER TO plinth_owner;
 ALTER TABLE plinth.sync_tasks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE plinth.sync_dirty OWNER TO plinth_owner;
 ALTER TABLE plinth.sync_dirty ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plinth.sync_lanes OWNER TO plinth_owner;
+ALTER TABLE plinth.sync_lanes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE plinth.sync_dead_letters OWNER TO plinth_owner;
 ALTER TABLE plinth.sync_dead_letters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE plinth.sync_foreign_ids OWNER TO plinth_owner;
@@ -140,13 +156,15 @@ CREATE POLICY sync_tasks_own ON plinth.sync_tasks FOR SELECT
     USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 CREATE POLICY sync_dirty_own ON plinth.sync_dirty FOR SELECT
     USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
+CREATE POLICY sync_lanes_own ON plinth.sync_lanes FOR SELECT
+    USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 CREATE POLICY sync_dead_letters_own ON plinth.sync_dead_letters FOR SELECT
     USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 CREATE POLICY sync_foreign_ids_own ON plinth.sync_foreign_ids FOR SELECT
     USING (EXISTS (SELECT FROM plinth.sync_mappings m WHERE m.id = mapping_id));
 
 REVOKE ALL ON plinth.sync_mappings, plinth.sync_sources, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
-    plinth.sync_dead_letters, plinth.sync_foreign_ids FROM PUBLIC;
+    plinth.sync_dead_letters, plinth.sync_foreign_ids, plinth.sync_lanes FROM PUBLIC;
 -- On purpose to PUBLIC: any role may own a mapping, and the policies say which.
 GRANT SELECT ON plinth.sync_mappings, plinth.sync_sources, plinth.sync_states, plinth.sync_tasks, plinth.sync_dirty,
-    plinth.sync_dead_letters, plinth.sync_foreign_ids TO PUBLIC;
+    plinth.sync_dead_letters, plinth.sync_foreign_ids, plinth.sync_lanes TO PUBLIC;

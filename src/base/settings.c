@@ -71,6 +71,7 @@ int plinth_setting_sync_retry_max;
 int plinth_setting_sync_zombie_window;
 int plinth_setting_sync_checkpoint_interval;
 int plinth_setting_sync_lock_timeout;
+int plinth_setting_sync_snapshot_rate;
 int plinth_setting_sync_read_timeout;
 
 typedef struct IntSetting
@@ -189,6 +190,8 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_sync_checkpoint_interval, 1000, 10, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
 	{"plinth.sync_lock_timeout", "Time to wait for a table's lock before others go first.",
 	 &plinth_setting_sync_lock_timeout, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_snapshot_rate", "Rows a second that snapshots of a mapping send; 0 for no limit.",
+	 &plinth_setting_sync_snapshot_rate, 0, 0, 1000000000, PGC_SIGHUP, 0},
 	{"plinth.sync_read_timeout", "Time that reading a batch of rows may take; 0 for no limit.",
 	 &plinth_setting_sync_read_timeout, 300000, 0, 86400000, PGC_SIGHUP, GUC_UNIT_MS},
 };

@@ -12,16 +12,55 @@
 #define FENCE_COLLECTION "plinth_sync"
 
 static bool
-append_fence(bson_t *bson, const char *collection, const PlinthMongoFence *fence)
+append_fields(bson_t *bson, const PlinthMongoFence *fence)
 {
-	return BSON_APPEND_UTF8(bson, "_id", collection) &&
-		   BSON_APPEND_INT64(bson, "systemIdentifier", (int64) fence->system_identifier) &&
+	return BSON_APPEND_INT64(bson, "systemIdentifier", (int64) fence->system_identifier) &&
 		   BSON_APPEND_INT64(bson, "database", (int64) fence->database) &&
 		   BSON_APPEND_INT64(bson, "timeline", (int64) fence->timeline) &&
 		   BSON_APPEND_INT64(bson, "slotGeneration", (int64) fence->slot_generation) &&
 		   BSON_APPEND_INT64(bson, "lsn", (int64) fence->lsn) &&
 		   BSON_APPEND_INT64(bson, "epoch", (int64) fence->epoch) &&
 		   (fence->hold_ms == 0 || BSON_APPEND_INT64(bson, "holdMs", (int64) fence->hold_ms));
+}
+
+static bool
+append_fence(bson_t *bson, const char *collection, const PlinthMongoFence *fence)
+{
+	return BSON_APPEND_UTF8(bson, "_id", collection) && append_fields(bson, fence);
+}
+
+/* "lanes.3", and what follows. */
+static void
+lane_name(char *name, Size size, int lane, const char *field)
+{
+	snprintf(name, size, "lanes.%d%s", lane, field);
+}
+
+static void
+take_lanes(bson_iter_t *lanes, PlinthMongoFence *fence)
+{
+	bson_iter_t lane;
+
+	if (!BSON_ITER_HOLDS_DOCUMENT(lanes) || !bson_iter_recurse(lanes, &lane))
+		return;
+	while (bson_iter_next(&lane))
+	{
+		int number = atoi(bson_iter_key(&lane));
+		bson_iter_t field;
+
+		if (number < 1 || number >= PLINTH_MONGO_FENCE_LANES || !BSON_ITER_HOLDS_DOCUMENT(&lane) ||
+			!bson_iter_recurse(&lane, &field))
+			continue;
+		while (bson_iter_next(&field))
+		{
+			uint64 value = (uint64) bson_iter_as_int64(&field);
+
+			if (strcmp(bson_iter_key(&field), "lsn") == 0)
+				fence->lane_lsn[number] = value;
+			else if (strcmp(bson_iter_key(&field), "holdMs") == 0)
+				fence->longest_hold_ms = Max(fence->longest_hold_ms, (uint32) value);
+		}
+	}
 }
 
 static void
@@ -50,7 +89,10 @@ take_fence(const bson_t *document, PlinthMongoFence *fence)
 			fence->epoch = (uint64) value;
 		else if (strcmp(key, "holdMs") == 0)
 			fence->hold_ms = (uint32) value;
+		else if (strcmp(key, "lanes") == 0)
+			take_lanes(&iter, fence);
 	}
+	fence->longest_hold_ms = Max(fence->longest_hold_ms, fence->hold_ms);
 }
 
 PlinthMongoStatus
@@ -141,6 +183,14 @@ build_insert(bson_t *command, const char *collection, const PlinthMongoFence *fe
 	bson_append_array_end(command, &list);
 }
 
+/* As long as the writer is the same, what its other lanes wrote there stays. */
+static bool
+same_writer(const PlinthMongoFence *a, const PlinthMongoFence *b)
+{
+	return a->system_identifier == b->system_identifier && a->database == b->database &&
+		   a->timeline == b->timeline && a->epoch == b->epoch;
+}
+
 static void
 build_update(bson_t *command, const char *collection, const PlinthMongoFence *expected,
 			 const PlinthMongoFence *fence)
@@ -148,6 +198,7 @@ build_update(bson_t *command, const char *collection, const PlinthMongoFence *ex
 	bson_t list;
 	bson_t update;
 	bson_t document;
+	bson_t set;
 
 	bson_init(command);
 	BSON_APPEND_UTF8(command, "update", FENCE_COLLECTION);
@@ -157,7 +208,14 @@ build_update(bson_t *command, const char *collection, const PlinthMongoFence *ex
 	append_fence(&document, collection, expected);
 	bson_append_document_end(&update, &document);
 	BSON_APPEND_DOCUMENT_BEGIN(&update, "u", &document);
-	append_fence(&document, collection, fence);
+	if (same_writer(expected, fence))
+	{
+		BSON_APPEND_DOCUMENT_BEGIN(&document, "$set", &set);
+		append_fields(&set, fence);
+		bson_append_document_end(&document, &set);
+	}
+	else
+		append_fence(&document, collection, fence);
 	bson_append_document_end(&update, &document);
 	BSON_APPEND_BOOL(&update, "upsert", false);
 	bson_append_document_end(&list, &update);
@@ -186,6 +244,65 @@ plinth_mongo_fence_move(PlinthMongoClient *client, const char *collection,
 		plinth_mongo_error_clear(error);
 		status = PLINTH_MONGO_OK;
 	}
+	return status;
+}
+
+static void
+build_lane_update(bson_t *command, const char *collection, int lane, const PlinthMongoFence *fence,
+				  uint64 from, uint64 lsn)
+{
+	bson_t list;
+	bson_t update;
+	bson_t document;
+	bson_t inner;
+	char name[32];
+
+	bson_init(command);
+	BSON_APPEND_UTF8(command, "update", FENCE_COLLECTION);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(command, "updates", &list);
+	BSON_APPEND_DOCUMENT_BEGIN(&list, "0", &update);
+	BSON_APPEND_DOCUMENT_BEGIN(&update, "q", &document);
+	BSON_APPEND_UTF8(&document, "_id", collection);
+	BSON_APPEND_INT64(&document, "systemIdentifier", (int64) fence->system_identifier);
+	BSON_APPEND_INT64(&document, "database", (int64) fence->database);
+	BSON_APPEND_INT64(&document, "timeline", (int64) fence->timeline);
+	BSON_APPEND_INT64(&document, "epoch", (int64) fence->epoch);
+	lane_name(name, sizeof(name), lane, ".lsn");
+	if (from != 0)
+		BSON_APPEND_INT64(&document, name, (int64) from);
+	else
+	{
+		BSON_APPEND_DOCUMENT_BEGIN(&document, name, &inner);
+		BSON_APPEND_BOOL(&inner, "$exists", false);
+		bson_append_document_end(&document, &inner);
+	}
+	bson_append_document_end(&update, &document);
+	BSON_APPEND_DOCUMENT_BEGIN(&update, "u", &document);
+	BSON_APPEND_DOCUMENT_BEGIN(&document, "$set", &inner);
+	BSON_APPEND_INT64(&inner, name, (int64) lsn);
+	lane_name(name, sizeof(name), lane, ".holdMs");
+	BSON_APPEND_INT64(&inner, name, (int64) fence->hold_ms);
+	bson_append_document_end(&document, &inner);
+	bson_append_document_end(&update, &document);
+	BSON_APPEND_BOOL(&update, "upsert", false);
+	bson_append_document_end(&list, &update);
+	bson_append_array_end(command, &list);
+}
+
+PlinthMongoStatus
+plinth_mongo_fence_lane_move(PlinthMongoClient *client, const char *collection, int lane,
+							 const PlinthMongoFence *fence, uint64 from, uint64 lsn, bool *moved,
+							 PlinthMongoError *error)
+{
+	bson_t command;
+	int64 n;
+	int utf8len;
+	PlinthMongoStatus status;
+
+	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
+	build_lane_update(&command, collection, lane, fence, from, lsn);
+	status = run_write(client, &command, &n, error);
+	*moved = status == PLINTH_MONGO_OK && n == 1;
 	return status;
 }
 

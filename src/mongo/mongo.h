@@ -150,8 +150,10 @@ extern PlinthMongoStatus plinth_mongo_find(PlinthMongoClient *client, const char
 
 /*
  * The fence: one document in collection plinth_sync, keyed by the collection
- * it guards.
+ * it guards.  Where several lanes write it, each but the first has a place of
+ * its own in it.
  */
+#define PLINTH_MONGO_FENCE_LANES 16
 typedef struct PlinthMongoFence
 {
 	uint64 system_identifier;
@@ -161,6 +163,8 @@ typedef struct PlinthMongoFence
 	uint64 lsn;
 	uint64 epoch;
 	uint32 hold_ms; /* how long its writer relies on it before it moves it again; 0: not known */
+	uint32 longest_hold_ms;                    /* of all its lanes; only as read */
+	uint64 lane_lsn[PLINTH_MONGO_FENCE_LANES]; /* of lanes from 1 on, 0: none; only as read */
 } PlinthMongoFence;
 
 /* found is false when there is none. */
@@ -169,13 +173,23 @@ extern PlinthMongoStatus plinth_mongo_fence_read(PlinthMongoClient *client, cons
 												 PlinthMongoError *error);
 
 /*
- * Replaces the fence only where it equals expected in every field (expected
- * NULL: only where there is none).  moved tells.
+ * Moves the fence only where it equals expected in every field but the lanes'
+ * places (expected NULL: only where there is none).  moved tells.  Those
+ * places stay as long as the writer, its timeline and its epoch do.
  */
 extern PlinthMongoStatus plinth_mongo_fence_move(PlinthMongoClient *client, const char *collection,
 												 const PlinthMongoFence *expected,
 												 const PlinthMongoFence *fence, bool *moved,
 												 PlinthMongoError *error);
+/*
+ * Moves one lane's place only, from one lsn (0: there is none) to another, and
+ * only where writer, timeline and epoch are fence's.
+ */
+extern PlinthMongoStatus plinth_mongo_fence_lane_move(PlinthMongoClient *client,
+													  const char *collection, int lane,
+													  const PlinthMongoFence *fence, uint64 from,
+													  uint64 lsn, bool *moved,
+													  PlinthMongoError *error);
 extern PlinthMongoStatus plinth_mongo_fence_remove(PlinthMongoClient *client,
 												   const char *collection, PlinthMongoError *error);
 

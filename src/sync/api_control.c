@@ -220,10 +220,10 @@ void
 plinth_sync_api_mark(int64 mapping, Datum literals)
 {
 	static PlinthPlan plan = {
-		"INSERT INTO plinth.sync_dirty AS d (mapping_id, key)"
-		" SELECT DISTINCT $1, k FROM unnest($2) AS k"
+		"INSERT INTO plinth.sync_dirty AS d (mapping_id, key, lane)"
+		" SELECT DISTINCT $1, k, plinth._sync_lane(k, plinth._sync_lanes($1)) FROM unnest($2) AS k"
 		" ON CONFLICT (mapping_id, md5(key)) DO UPDATE SET due_at = '-infinity', zombie_stage = 0,"
-		" attempts = 0, sent_at = NULL,"
+		" attempts = 0, sent_at = NULL, lane = excluded.lane,"
 		" suspect = d.suspect OR d.zombie_stage > 0 OR d.sent_at IS NOT NULL",
 		2,
 		{INT8OID, TEXTARRAYOID},

@@ -41,7 +41,8 @@ settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op,
 		return;
 	}
 	plinth_sync_settle_conflict(lane, mapping, op);
-	if (op->error.status != PLINTH_MONGO_OK && plinth_mongo_status_is_transient(op->error.status))
+	if (op->error.status != PLINTH_MONGO_OK && plinth_mongo_status_is_transient(op->error.status) &&
+		op->error.code != PLINTH_SYNC_ASKED)
 		*stopped = op->error;
 }
 
@@ -217,8 +218,9 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
 	plinth_sync_store_keys(mapping, later, nlater, 0);
 	plinth_sync_store_later(mapping, later, nlater);
+	plinth_sync_store_list(mapping, owed->batch->respelled);
 	/* Nothing leaves memory by it: before the slot passes these keys a fence is written down, and flushed. */
-	if (!dead && nlater == 0)
+	if (!dead && nlater == 0 && owed->batch->respelled == NIL)
 		plinth_sync_lane_commit_lazily();
 }
 
@@ -226,7 +228,7 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 static bool
 is_clean(PlinthLaneMapping *mapping, OwedBatch *owed)
 {
-	bool clean = !mapping->dead;
+	bool clean = !mapping->dead && owed->batch->respelled == NIL;
 
 	for (int i = 0; clean && i < owed->nkeys; i++)
 		clean = !owed->keys[i].done || (owed->errors[i] == NULL && owed->keys[i].poison == NULL &&

@@ -37,6 +37,7 @@
 
 #include "decode/decode.h"
 #include "sync/collect_int.h"
+#include "sync/share_int.h"
 #include "worker/worker.h"
 
 /* A target as seen from one table: the mapping's own, or a partition. */
@@ -312,7 +313,9 @@ push_mark(TransactionId xid, const PlinthCollectTarget *target, uint8 kind, cons
 	mark.kind = kind;
 	mark.mapping = target->mapping;
 	mark.xid = xid;
-	mark.lane = target->lane;
+	mark.lane = kind == PLINTH_SYNC_MARK_KEY
+					? target->lanes[plinth_sync_share_of(key, keylen, target->nlanes)]
+					: target->lane;
 	mark.keylen = keylen;
 
 	initStringInfo(&record);

@@ -12,7 +12,9 @@ typedef struct PlinthCollectTarget
 {
 	int64 mapping;
 	Oid relation;
-	int lane;
+	int lane; /* the first, which sweeps */
+	int nlanes;
+	uint8 lanes[PLINTH_SYNC_MAX_LANES];       /* by share */
 	int nkeys;                                /* 0: the key is not known, sweep at any change */
 	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS]; /* in the mapping's own table */
 } PlinthCollectTarget;

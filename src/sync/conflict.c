@@ -14,12 +14,17 @@
  * document that is out of date ever makes way, two rows cannot displace each
  * other for ever.  A document that no row of ours could have made and that was
  * not there before us goes, as it would in a sweep.
+ *
+ * Where the holder is another lane's key that lane is asked (in sync_dirty) to
+ * let go: it deletes the document where that is out of date, and owes the key
+ * as before, a little later.  Ours is tried again meanwhile.  So of rows that
+ * pass values on in a circle each document goes, and then each comes back.
  */
 #include "postgres.h"
 
 #include "utils/memutils.h"
 
-#include "sync/sync_int.h"
+#include "sync/share_int.h"
 
 typedef struct Holder
 {
@@ -59,6 +64,33 @@ mark_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		return;
 	plinth_sync_store_keys(mapping, &holder->literal, 1, 1);
 	plinth_sync_store_keys(mapping, &holder->literal, 1, 0);
+}
+
+static void
+ask_holder(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
+{
+	Holder *holder = arg;
+	bool *foreign = plinth_sync_store_are_foreign(mapping, &holder->id, 1);
+
+	holder->ours = !foreign[0];
+	if (holder->ours)
+		plinth_sync_store_ask(mapping, holder->literal);
+}
+
+/* The holder is another lane's: it makes way there, and op waits for it. */
+static void
+ask(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op, Holder *holder)
+{
+	bool told = plinth_sync_lane_run(lane, mapping, ask_holder, holder);
+
+	if (told && !holder->ours)
+		return;
+	op->error.status = PLINTH_MONGO_OTHER;
+	if (!told)
+		return;
+	op->error.code = PLINTH_SYNC_ASKED;
+	strlcpy(op->error.message, "waits for another document to let go of a unique value",
+			sizeof(op->error.message));
 }
 
 static void
@@ -132,6 +164,12 @@ make_way(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op, Holder
 	MemoryContextSwitchTo(context);
 	if (holder->literal != NULL && is_up_to_date(lane, mapping, holder))
 		return false;
+	if (holder->literal != NULL &&
+		!plinth_sync_share_mine(lane, mapping, holder->key.key, holder->key.keylen))
+	{
+		ask(lane, mapping, op, holder);
+		return false;
+	}
 	if (!plinth_sync_lane_run(lane, mapping, mark_holder, holder))
 	{
 		op->error.status = PLINTH_MONGO_OTHER;
@@ -143,9 +181,40 @@ make_way(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *op, Holder
 	removal.kind = PLINTH_MONGO_DELETE;
 	removal.id = holder->id;
 	if (is_acknowledged(lane, mapping, &removal))
-		return true;
+		return holder->literal != NULL || plinth_sync_share_check_shape(lane, mapping);
 	op->error = removal.error;
 	return false;
+}
+
+bool
+plinth_sync_yield(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncKey *key,
+				  bool *yielded)
+{
+	MemoryContext context = CurrentMemoryContext;
+	PlinthMongoOp removal = {0};
+	Holder holder = {0};
+	bool done = true;
+
+	holder.context = context;
+	holder.key = *key;
+	holder.batch = plinth_sync_batch_create(context);
+	*yielded = false;
+	if (!plinth_sync_lane_run(lane, mapping, read_holder, &holder))
+		return false;
+	MemoryContextSwitchTo(context);
+	/* Without one it cannot be read: what is wrong with it is told when it is written. */
+	if (holder.batch->nops > 0)
+		holder.id = holder.batch->ops[0].op.id;
+	if (holder.id.data != NULL && !is_up_to_date(lane, mapping, &holder))
+	{
+		removal.kind = PLINTH_MONGO_DELETE;
+		removal.id = holder.id;
+		done = *yielded = is_acknowledged(lane, mapping, &removal);
+		if (done)
+			mapping->stat.retries++;
+	}
+	plinth_sync_batch_free(holder.batch);
+	return done;
 }
 
 void

@@ -97,6 +97,15 @@ plinth_sync_new_snapshot(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place)
 	arg->snapshot = PG_ARGISNULL(place) || PG_GETARG_BOOL(place);
 }
 
+void
+plinth_sync_new_lanes(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place)
+{
+	arg->lanes = PG_ARGISNULL(place) ? 1 : PG_GETARG_INT32(place);
+	if (arg->lanes < 1 || arg->lanes > PLINTH_SYNC_MAX_LANES)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("lanes must be between 1 and %d", PLINTH_SYNC_MAX_LANES)));
+}
+
 /* Who may not even know more than that the table exists learns nothing else, and locks nothing. */
 static void
 check_ownership(Oid relation)
@@ -169,29 +178,35 @@ check_name_free(const char *name)
 								quote_literal_cstr(name))));
 }
 
-/* Each pair of server and owner takes a lane: one too many would stop them all. */
+/* Each pair of server and owner takes its lanes: one too many would stop them all. */
 static void
 check_lane_free(const PlinthSyncNew *arg)
 {
 	static PlinthPlan plan = {
-		"SELECT FROM plinth.sync_mappings WHERE (server_name, owner) <> ($1, $2::oid)"
-		" GROUP BY server_name, owner",
-		2,
-		{NAMEOID, OIDOID},
+		"SELECT coalesce(sum(greatest(n, CASE WHEN ours THEN $3 END)), 0)::bigint"
+		"       + CASE WHEN bool_or(ours) THEN 0 ELSE $3 END"
+		"  FROM (SELECT max(lanes) AS n, (server_name, owner) = ($1, $2::oid) AS ours"
+		"          FROM plinth.sync_mappings GROUP BY server_name, owner) AS p",
+		3,
+		{NAMEOID, OIDOID, INT4OID},
 		NULL};
 	NameData server;
-	Datum values[2];
+	Datum values[3];
+	bool isnull;
 
 	namestrcpy(&server, arg->server);
 	values[0] = NameGetDatum(&server);
 	values[1] = ObjectIdGetDatum(arg->owner);
+	values[2] = Int32GetDatum(Max(arg->lanes, 1));
 	plinth_base_spi_execute(&plan, values, NULL, true, SPI_OK_SELECT);
-	if (SPI_processed >= PLINTH_SYNC_MAX_LANES)
+	if (DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) >
+		PLINTH_SYNC_MAX_LANES)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("more than %d pairs of server and owner cannot be synced from one "
-							   "database",
+						errmsg("more than %d pairs of server and owner, or lanes of them, cannot "
+							   "be synced from one database",
 							   PLINTH_SYNC_MAX_LANES),
-						errhint("Let fewer roles own the tables, or fewer servers take them.")));
+						errhint("Let fewer roles own the tables, fewer servers take them, or use "
+								"fewer lanes.")));
 }
 
 /* The row; its trigger adds the one in sync_states. */
@@ -201,18 +216,18 @@ insert_mapping(const PlinthSyncNew *arg)
 	static PlinthPlan plan = {
 		"INSERT INTO plinth.sync_mappings (name, relation, owner, server_name, collection,"
 		"                                  key_columns, columns, field_names, fields, casts,"
-		"                                  id_cast, id_prefix, filter, on_existing, kind, query)"
+		"                                  id_cast, id_prefix, filter, on_existing, kind, query, lanes)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, '{}'), coalesce($10, '{}'),"
-		"         $11, $12, $13, $14, $15, $16) RETURNING id",
-		16,
+		"         $11, $12, $13, $14, $15, $16, $17) RETURNING id",
+		17,
 		{TEXTOID, REGCLASSOID, REGROLEOID, NAMEOID, TEXTOID, NAMEARRAYOID, NAMEARRAYOID, TEXTOID,
-		 JSONBOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+		 JSONBOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID},
 		NULL};
 	NameData server;
-	Datum values[16] = {0};
-	char nulls[17] = "                ";
+	Datum values[17] = {0};
+	char nulls[18] = "                 ";
 	bool isnull;
-	const char *texts[16] = {0};
+	const char *texts[17] = {0};
 
 	namestrcpy(&server, arg->server);
 	texts[0] = arg->name;
@@ -231,6 +246,7 @@ insert_mapping(const PlinthSyncNew *arg)
 	texts[13] = arg->on_existing;
 	texts[14] = arg->kind;
 	texts[15] = arg->query;
+	values[16] = Int32GetDatum(Max(arg->lanes, 1));
 	for (int i = 0; i < lengthof(texts); i++)
 	{
 		if (texts[i] != NULL)
@@ -265,15 +281,38 @@ release_mapping(int64 id, const PlinthSyncNew *arg)
 		plinth_base_spi_execute(&task, values, NULL, false, SPI_OK_INSERT);
 }
 
-/* A decoder, and a lane for each pair of server and owner. */
+/* Lanes share out keys; not every type's can be. */
+static void
+check_lanes(int64 id, int lanes)
+{
+	static PlinthPlan plan = {"SELECT plinth._sync_lanes($1)", 1, {INT8OID}, NULL};
+	Datum value = Int64GetDatum(id);
+	bool isnull;
+
+	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
+	if (DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) <
+		lanes)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("the key of this table cannot be shared out among lanes"),
+						errdetail("Two texts of a value of its type may be one _id."),
+						errhint("Use lanes => 1.")));
+}
+
+/* A decoder, and the lanes of each pair of server and owner. */
 static void
 require_workers(void)
 {
 	static PlinthPlan plan = {
-		"SELECT DISTINCT server_name, owner FROM plinth.sync_mappings", 0, {0}, NULL};
+		"SELECT sum(n)::bigint FROM (SELECT max(lanes) AS n FROM plinth.sync_mappings"
+		"                             GROUP BY server_name, owner) AS p",
+		0,
+		{0},
+		NULL};
+	bool isnull;
 
 	plinth_base_spi_execute(&plan, NULL, NULL, false, SPI_OK_SELECT);
-	plinth_worker_require(1 + (int) SPI_processed);
+	plinth_worker_require(1 + (int) DatumGetInt64(SPI_getbinval(
+								  SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
 }
 
 void
@@ -295,6 +334,8 @@ plinth_sync_new_insert(PlinthSyncNew *arg)
 {
 	int64 id = insert_mapping(arg);
 
+	if (arg->lanes > 1)
+		check_lanes(id, arg->lanes);
 	release_mapping(id, arg);
 	return id;
 }

@@ -27,6 +27,7 @@ typedef struct PlinthSyncNew
 	char *query;       /* likewise */
 	char *on_existing; /* "error", "replace" or "keep" */
 	bool snapshot;
+	int lanes; /* 0: one */
 	PlinthSyncFields fields;
 
 	/* by open and check */
@@ -44,6 +45,7 @@ extern void plinth_sync_new_server(FunctionCallInfo fcinfo, PlinthSyncNew *arg, 
 extern void plinth_sync_new_fields(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int first);
 extern void plinth_sync_new_on_existing(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
 extern void plinth_sync_new_snapshot(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
+extern void plinth_sync_new_lanes(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
 
 /* Opens and locks the relation, which must be the caller's. */
 extern void plinth_sync_new_open(PlinthSyncNew *arg);

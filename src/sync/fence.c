@@ -16,6 +16,10 @@
  *
  * All but the first block the mapping until somebody decides.
  *
+ * Where several lanes write a collection, the first does what is the whole
+ * collection's.  Each other one moves its own place in the fence, which it can
+ * only while writer, timeline and epoch stay what it knows.
+ *
  * A writer relies on a fence that it moved for one and a half checkpoint
  * intervals, and moves it again before it writes anything later than that.  How
  * long that is stands in the fence; who takes the collection over waits for
@@ -32,6 +36,7 @@
 #include "utils/syscache.h"
 
 #include "sync/report_int.h"
+#include "sync/share_int.h"
 
 /* What a write needs at least to land in a MongoDB that is well. */
 #define LANDING_MS 1000
@@ -77,6 +82,18 @@ our_fence(PlinthLaneMapping *mapping, PlinthMongoFence *fence)
 	fence->hold_ms = plinth_setting_sync_checkpoint_interval * 3 / 2;
 }
 
+/* Moves this lane's place in it, or as the first lane the fence itself. */
+static PlinthMongoStatus
+move_place(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthMongoFence *from,
+		   const PlinthMongoFence *next, bool *moved, PlinthMongoError *error)
+{
+	if (lane->share == 0)
+		return plinth_mongo_fence_move(lane->client, mapping->def->collection, from, next, moved,
+									   error);
+	return plinth_mongo_fence_lane_move(lane->client, mapping->def->collection, lane->share, next,
+										from->lane_lsn[lane->share], next->lsn, moved, error);
+}
+
 /* Moves the fence from where it was to next; false when the server failed. */
 static bool
 move_fence(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthMongoFence *from,
@@ -87,8 +104,7 @@ move_fence(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthMongoFence 
 
 	INSTR_TIME_SET_CURRENT(now);
 	*moved = false;
-	if (plinth_mongo_fence_move(lane->client, mapping->def->collection, from, next, moved,
-								&error) != PLINTH_MONGO_OK)
+	if (move_place(lane, mapping, from, next, moved, &error) != PLINTH_MONGO_OK)
 	{
 		plinth_sync_report_outage(lane, &error);
 		return false;
@@ -96,6 +112,7 @@ move_fence(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthMongoFence 
 	if (*moved)
 	{
 		mapping->fence = *next;
+		mapping->fence.lane_lsn[lane->share] = next->lsn;
 		mapping->fenced_at = now;
 	}
 	return true;
@@ -109,9 +126,12 @@ same_database(const PlinthMongoFence *a, const PlinthMongoFence *b)
 
 /* Why a fence that should be ours is not as it should be, or NULL. */
 static const char *
-verdict(PlinthLaneMapping *mapping, bool found, const PlinthMongoFence *fence, const char **hint)
+verdict(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, const PlinthMongoFence *fence,
+		const char **hint)
 {
 	PlinthMongoFence ours;
+	uint64 place = lane->share == 0 ? fence->lsn : fence->lane_lsn[lane->share];
+	uint64 known = lane->share == 0 ? mapping->def->fence_lsn : mapping->share_fence;
 
 	our_fence(mapping, &ours);
 	*hint = "Decide which side is right: plinth.sync_adopt(server) takes the collection over as "
@@ -127,14 +147,14 @@ verdict(PlinthLaneMapping *mapping, bool found, const PlinthMongoFence *fence, c
 	if (fence->timeline != ours.timeline)
 		return psprintf("this server is on timeline %u, the collection was written on timeline %u",
 						ours.timeline, fence->timeline);
-	if (fence->lsn > ours.lsn)
+	if (Max(fence->lsn, place) > ours.lsn)
 		return psprintf("MongoDB is ahead of this server, which was restored from an older state "
 						"(%X/%X, WAL ends at %X/%X)",
-						LSN_FORMAT_ARGS(fence->lsn), LSN_FORMAT_ARGS(ours.lsn));
-	if (fence->epoch < ours.epoch || fence->lsn < mapping->def->fence_lsn)
+						LSN_FORMAT_ARGS(Max(fence->lsn, place)), LSN_FORMAT_ARGS(ours.lsn));
+	if (fence->epoch < ours.epoch || place < known)
 		return psprintf("MongoDB has lost writes that it had acknowledged (fence at %X/%X, was at "
 						"%X/%X)",
-						LSN_FORMAT_ARGS(fence->lsn), LSN_FORMAT_ARGS(mapping->def->fence_lsn));
+						LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(known));
 	return NULL;
 }
 
@@ -229,7 +249,7 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 	if (found && !same_database(fence, &ours) && !mapping->def->adopting)
 	{
 		const char *hint;
-		const char *reason = verdict(mapping, found, fence, &hint);
+		const char *reason = verdict(lane, mapping, found, fence, &hint);
 
 		block(lane, mapping, reason, hint);
 		return;
@@ -237,15 +257,18 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 	if (!mapping->def->adopting && !mapping->def->prepared &&
 		!look_at_collection(lane, mapping, &sweep))
 		return;
+	/* An epoch tells whether what the other lanes remember of their places is of this fence. */
 	if (found)
 		ours.epoch = Max(ours.epoch, fence->epoch + 1);
+	else if (mapping->def->lanes > 1)
+		ours.epoch++;
 	if (!move_fence(lane, mapping, found ? fence : NULL, &ours, &moved) || !moved)
 		return; /* somebody was quicker; look again */
 	mapping->taken_sweep = sweep;
 	if (found && (mapping->def->adopting || !same_database(fence, &ours) ||
 				  fence->timeline != ours.timeline))
 	{
-		int64 hold_ms = Max(fence->hold_ms, ours.hold_ms);
+		int64 hold_ms = Max(fence->longest_hold_ms, ours.hold_ms);
 
 		mapping->taken = true;
 		mapping->quiet_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -260,7 +283,7 @@ plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	MemoryContext work;
 	MemoryContext old;
-	PlinthMongoFence fence;
+	PlinthMongoFence fence = {0};
 	PlinthMongoError error = {0};
 	bool taking = !mapping->def->prepared || mapping->def->adopting || mapping->def->resyncing;
 	const char *reason;
@@ -268,6 +291,10 @@ plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 	bool found = false;
 
 	if (taking && mapping->taken && mapping->quiet_until > GetCurrentTimestamp())
+		return false;
+	/* The first lane takes it, and by then it may be of another epoch than we loaded. */
+	if (lane->share > 0 &&
+		(taking || lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC)))
 		return false;
 	work = AllocSetContextCreate(lane->context, "plinth fence", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(work);
@@ -278,7 +305,7 @@ plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 		plinth_sync_report_outage(lane, &error);
 	else if (taking)
 		take_over(lane, mapping, found, &fence);
-	else if ((reason = verdict(mapping, found, &fence, &hint)) != NULL)
+	else if ((reason = verdict(lane, mapping, found, &fence, &hint)) != NULL)
 		block(lane, mapping, reason, hint);
 	else
 	{
@@ -407,7 +434,10 @@ write_down(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 		PlinthLaneMapping *mapping = lfirst(lc);
 		ListCell *tc;
 
-		plinth_sync_store_fenced(mapping);
+		if (lane->share > 0)
+			plinth_sync_share_store_fence(lane, mapping);
+		else
+			plinth_sync_store_fenced(mapping);
 		foreach (tc, mapping->tasks)
 		{
 			PlinthSyncTask *task = lfirst(tc);
@@ -417,7 +447,7 @@ write_down(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 				task->cursor_key = task->ahead_key;
 				task->done = task->ahead;
 			}
-			plinth_sync_store_task(mapping, task);
+			(void) plinth_sync_store_task(mapping, task);
 		}
 	}
 	/* Nobody waits for the disk here: checkpoint_finish looks when it is there. */

@@ -32,7 +32,8 @@ plinth_sync_key_literal(int nkeys, const char *key, uint32 keylen)
 
 /*
  * Takes what plinth_sync_key_literal makes and what array_out makes of a
- * text[] without NULLs: elements quoted or not.
+ * text[] without NULLs: elements quoted or not; so many, or any number where
+ * nkeys is 0.
  */
 char *
 plinth_sync_key_parse(int nkeys, const char *literal, uint32 *keylen)
@@ -79,7 +80,7 @@ plinth_sync_key_parse(int nkeys, const char *literal, uint32 *keylen)
 		appendStringInfoChar(&key, '\0');
 		found++;
 	}
-	if (at[1] != '\0' || found != nkeys)
+	if (at[1] != '\0' || (nkeys > 0 && found != nkeys))
 		goto malformed;
 	*keylen = key.len;
 	return key.data;

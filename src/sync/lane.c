@@ -1,15 +1,15 @@
 /*
  * lane.c
- *		A lane: the one writer of its mappings' collections.
+ *		A lane: the one writer of its keys' documents.
  *
- * A lane serves one server as one owner.  Its loop, in this order:
+ * A lane serves one server as one owner, alone or as one of several (share.c).
+ * Its loop, in this order:
  *
  *	1. takes the marks that have come from the decoder, as far as there is room;
  *	2. loads mappings anew and settles tables' definitions where they moved;
  *	3. moves keys to sync_dirty where they cannot be written now (room.c);
  *	4. makes sure of the connection and of each mapping's fence;
- *	5. for each mapping in turn: one batch of keys from memory, one from
- *	   sync_dirty, one page of a snapshot or sweep;
+ *	5. writes: changes first, then what can wait (turns.c);
  *	6. moves the fences, writes down what they cover, tells how far it is.
  *
  * While MongoDB works on a batch the next one of the same kind is read, in a
@@ -32,13 +32,12 @@
 #include "worker/worker.h"
 
 #include "sync/report_int.h"
+#include "sync/share_int.h"
 
 #define MARKS_AT_ONCE 20000
 #define ACKS_A_FENCE 10000
 #define LOOK_EVERY_MS 2000
 #define STATS_EVERY_MS 250
-/* By then the WAL writer has flushed what nobody waits for, mostly. */
-#define FLUSH_MS 250
 
 static PlinthLane *the_lane = NULL;
 
@@ -92,6 +91,7 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 		if (mapping != NULL)
 			stop_clock();
 		plinth_worker_transaction_end();
+		plinth_sync_share_tell(lane, true);
 		ok = true;
 	}
 	PG_CATCH ()
@@ -107,6 +107,7 @@ plinth_sync_lane_run(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthLaneWor
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
+		plinth_sync_share_tell(lane, false);
 		MemoryContextSwitchTo(caller);
 		plinth_sync_report_failure(lane, mapping, unpack_sql_state(error->sqlerrcode),
 								   failure_message(error, began));
@@ -234,6 +235,9 @@ take_mark(PlinthLane *lane, const PlinthSyncMark *mark, const char *key, Size *u
 		mark_sweep(lane, mapping, mark);
 	else
 	{
+		/* The decoder may not know the number of lanes that we know, or may have sent this before it did. */
+		if (!mapping->foreign && !plinth_sync_share_mine(lane, mapping, key, mark->keylen))
+			mapping->foreign = true;
 		*used -= mapping->dirty.bytes;
 		plinth_sync_dirty_mark(&mapping->dirty, mark, key, mark->lsn < lane->start_lsn);
 		*used += mapping->dirty.bytes;
@@ -313,38 +317,6 @@ settle_sweeps(PlinthLane *lane)
 	}
 }
 
-/* One round over the mappings; true when anything was written. */
-static bool
-write_round(PlinthLane *lane)
-{
-	ListCell *lc;
-	bool did = false;
-
-	foreach (lc, lane->mappings)
-	{
-		PlinthLaneMapping *mapping = lfirst(lc);
-
-		if (lane->client == NULL || lane->gone || plinth_worker_stopping())
-			break;
-		if (!plinth_sync_lane_ready(mapping) || mapping->retry_at > GetCurrentTimestamp())
-		{
-			plinth_sync_apply_drop(mapping);
-			continue;
-		}
-		if (!mapping->verified_fence && !plinth_sync_check_fence(lane, mapping))
-			continue;
-		did |= plinth_sync_apply_owed(lane, mapping);
-		if (lane->client != NULL && mapping->verified_fence)
-			did |= plinth_sync_apply_stored(lane, mapping);
-		if (lane->client != NULL && mapping->verified_fence && plinth_sync_lane_ready(mapping))
-			did |= plinth_sync_task_step(lane, mapping);
-	}
-	/* Only now is an outage over: a server may answer a ping and nothing else. */
-	if (lane->client != NULL)
-		lane->failures = 0;
-	return did;
-}
-
 static void
 look(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
@@ -401,8 +373,7 @@ look_around(PlinthLane *lane)
 			lane->shapes_stale = true;
 		}
 	}
-	if (lane->generation != plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
-		plinth_sync_lane_load(lane);
+	plinth_sync_share_look(lane);
 	if (lane->shapes_stale)
 		plinth_sync_lane_settle(lane);
 }
@@ -413,37 +384,6 @@ fence_is_due(PlinthLane *lane)
 	return lane->acked > ACKS_A_FENCE || plinth_sync_room_needs_fence(lane) ||
 		   TimestampDifferenceExceeds(lane->last_checkpoint, GetCurrentTimestamp(),
 									  plinth_setting_sync_checkpoint_interval);
-}
-
-/* How long there is nothing to do unless the latch is set, in ms. */
-static long
-pause_length(PlinthLane *lane)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz due = TimestampTzPlusMilliseconds(now, 1000);
-	ListCell *lc;
-
-	if (lane->retry_at > now)
-		due = Min(due, lane->retry_at);
-	due = Min(due, lane->look_at);
-	if (lane->fenced_lsn != InvalidXLogRecPtr)
-		due = Min(due, TimestampTzPlusMilliseconds(now, FLUSH_MS));
-	foreach (lc, lane->mappings)
-	{
-		PlinthLaneMapping *mapping = lfirst(lc);
-
-		if (mapping->fence_due)
-			due = Min(due, TimestampTzPlusMilliseconds(lane->last_checkpoint,
-													   plinth_setting_sync_checkpoint_interval));
-		if (mapping->retry_at > now)
-			due = Min(due, mapping->retry_at);
-		else if (mapping->sweep_lsn != 0 || mapping->dirty.nowed > 0 ||
-				 (mapping->tasks != NIL && lane->retry_at <= now))
-			due = Min(due, TimestampTzPlusMilliseconds(now, 20));
-		if (mapping->stored_any && mapping->stored_due > now)
-			due = Min(due, mapping->stored_due);
-	}
-	return Max(1, TimestampDifferenceMilliseconds(now, due));
 }
 
 static void
@@ -458,7 +398,7 @@ turn(PlinthLane *lane, bool *did)
 	if (lane->retry_at <= GetCurrentTimestamp() && lane->mappings != NIL &&
 		plinth_sync_connect(lane))
 	{
-		*did |= write_round(lane);
+		*did |= plinth_sync_turns(lane);
 		if (lane->client != NULL && fence_is_due(lane))
 			plinth_sync_checkpoint(lane);
 	}
@@ -493,7 +433,7 @@ plinth_sync_lane_main(int instance)
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, options_moved, (Datum) 0);
 	plinth_sync_lane_load(lane);
 
-	while (plinth_worker_wait(did ? 0 : pause_length(lane)) && !lane->gone)
+	while (plinth_worker_wait(did ? 0 : plinth_sync_turns_pause(lane)) && !lane->gone)
 	{
 		MemoryContextReset(work);
 		MemoryContextSwitchTo(work);
@@ -502,6 +442,24 @@ plinth_sync_lane_main(int instance)
 	/* What was acknowledged since the last fence is sent again at the next start. */
 	if (lane->client != NULL)
 		plinth_mongo_close(lane->client);
+}
+
+/* Lanes beyond what is asked for, of servers and owners that still have some: their memory may hold keys. */
+static void
+keep_running(PlinthSyncDatabase *db, bool *used)
+{
+	LWLockAcquire(plinth_sync_lock(), LW_SHARED);
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		PlinthSyncLane *lane = &db->lanes[i];
+
+		if (used[i] || lane->pid == 0 || lane->share == 0)
+			continue;
+		for (int j = 0; j < PLINTH_SYNC_MAX_LANES; j++)
+			used[i] |= used[j] && db->lanes[j].owner == lane->owner &&
+					   strcmp(NameStr(db->lanes[j].server), NameStr(lane->server)) == 0;
+	}
+	LWLockRelease(plinth_sync_lock());
 }
 
 int
@@ -516,23 +474,31 @@ plinth_sync_lane_wanted(void)
 		return 0;
 	SPI_connect();
 	/* Under a snapshot that is younger than the generation. */
-	if (SPI_execute("SELECT DISTINCT server_name::text, owner::oid FROM plinth.sync_mappings",
+	if (SPI_execute("SELECT server_name::text, owner::oid, max(plinth._sync_lanes(id))"
+					"  FROM plinth.sync_mappings GROUP BY server_name, owner",
 					false, 0) != SPI_OK_SELECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not read sync mappings")));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
 		bool isnull;
-		int lane = plinth_sync_lane_of(
-			db, SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1),
-			DatumGetObjectId(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull)), true);
+		int lanes = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 
-		if (lane < 0)
-			continue;
-		used[lane] = true;
-		wanted = Max(wanted, lane + 1);
+		for (int share = 0; share < lanes; share++)
+		{
+			int lane = plinth_sync_lane_of(db, SPI_getvalue(tuple, desc, 1),
+										   DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull)),
+										   share, true);
+
+			if (lane < 0)
+				continue;
+			used[lane] = true;
+			wanted = Max(wanted, lane + 1);
+		}
 	}
 	SPI_finish();
+	keep_running(db, used);
 	/* What the decoder knows and we do not yet keeps its lane; we are asked again. */
 	if (generation == plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC))
 		plinth_sync_lanes_free(db, used);

@@ -8,7 +8,7 @@
 #include "utils/memutils.h"
 #include "worker/worker.h"
 
-#include "sync/sync_int.h"
+#include "sync/share_int.h"
 
 PlinthLaneMapping *
 plinth_sync_lane_mapping(PlinthLane *lane, int64 id)
@@ -60,6 +60,20 @@ mapping_remove(PlinthLane *lane, PlinthLaneMapping *mapping)
 	pfree(mapping);
 }
 
+/* A number of lanes that this one has not seen before: all must see it before any goes by it. */
+static void
+load_share(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncMapping *old)
+{
+	bool several;
+
+	plinth_sync_share_load(lane, mapping);
+	several = mapping->def->lanes > 1 || lane->share > 0;
+	if (old == NULL ? !several : old->lanes == mapping->def->lanes)
+		return;
+	plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+	plinth_sync_share_changed(lane, mapping);
+}
+
 static void
 mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
@@ -69,6 +83,8 @@ mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 	plinth_sync_apply_drop(mapping);
 	plinth_sync_task_drop(mapping);
 	mapping->def = plinth_sync_mapping_load(lane->context, mapping->id);
+	if (mapping->def != NULL)
+		load_share(lane, mapping, old);
 	if (old == NULL || mapping->def == NULL || mapping->def->adopting || mapping->def->resyncing ||
 		!mapping->def->prepared || (old->blocked != NULL && mapping->def->blocked == NULL))
 		mapping->verified_fence = false;
@@ -127,23 +143,26 @@ do_load(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 	}
 }
 
-/* The server and owner that the coordinator gave this lane; another one means a new start. */
+/* The server, owner and share that the coordinator gave this lane; others mean a new start. */
 static void
 take_assignment(PlinthLane *lane)
 {
 	NameData server;
 	Oid owner;
+	int share;
 
 	LWLockAcquire(plinth_sync_lock(), LW_SHARED);
 	server = lane->shared->server;
 	owner = lane->shared->owner;
+	share = lane->shared->share;
 	LWLockRelease(plinth_sync_lock());
-	if (strcmp(NameStr(server), lane->server) == 0 && owner == lane->owner)
+	if (strcmp(NameStr(server), lane->server) == 0 && owner == lane->owner && share == lane->share)
 		return;
 	if (lane->client != NULL)
 		plinth_sync_disconnect(lane);
 	strlcpy(lane->server, NameStr(server), NAMEDATALEN);
 	lane->owner = owner;
+	lane->share = share;
 	lane->failures = 0;
 	lane->retry_at = 0;
 }
@@ -165,14 +184,26 @@ plinth_sync_lane_load(PlinthLane *lane)
 static void
 do_settle(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
-	static PlinthPlan plan = {"SELECT plinth._sync_settle($1)", 1, {INT8OID}, NULL};
+	static PlinthPlan plan = {
+		"SELECT plinth._sync_settle($1),"
+		"       (SELECT s.shape FROM plinth.sync_states AS s WHERE s.mapping_id = $1)",
+		1,
+		{INT8OID},
+		NULL};
 	Datum id = Int64GetDatum(mapping->id);
+	const char *known = mapping->def->stored_shape;
+	const char *shape;
 	bool isnull;
 
 	SPI_connect();
 	plinth_base_spi_execute(&plan, &id, NULL, false, SPI_OK_SELECT);
 	*(bool *) arg =
 		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (*(bool *) arg)
+		plinth_sync_share_leave_all(mapping);
+	/* Another lane may have settled it. */
+	shape = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	*(bool *) arg |= shape != NULL && (known == NULL || strcmp(shape, known) != 0);
 	SPI_finish();
 }
 
@@ -195,7 +226,7 @@ plinth_sync_lane_settle(PlinthLane *lane)
 		bool changed = false;
 		bool stale = mapping->shape_stale;
 
-		if (!stale && !mapping->look_due)
+		if ((!stale && !mapping->look_due) || !plinth_sync_share_any(lane, mapping))
 			continue;
 		/*
 		 * Cleared before: what moves meanwhile sets it again.  What makes a

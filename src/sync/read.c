@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "sync/read_int.h"
+#include "sync/share_int.h"
 
 #define FIRST_PORTION 8
 #define LARGEST_PORTION 256
@@ -150,8 +151,11 @@ take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, T
 		row_key_text(mapping, tuple, desc, &text);
 		if (text.len != keys[n].keylen || memcmp(text.data, keys[n].key, text.len) != 0)
 			oldid = id_of_key(mapping, &keys[n], batch);
+		if (oldid.data != NULL && plinth_sync_share_passes(mapping, &text))
+			plinth_sync_share_leave_row(mapping, &text, batch, n, oldid);
+		else
+			add_row(mapping, tuple, desc, batch, n, oldid, false);
 		pfree(text.data);
-		add_row(mapping, tuple, desc, batch, n, oldid, false);
 	}
 	keys[n].done = true;
 }
@@ -342,6 +346,7 @@ plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys
 	{
 		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;
+		batch->respelled = NIL;
 		for (int i = 0; i < nkeys; i++)
 			keys[i].done = false;
 		for (int i = 0; i < nkeys && batch->bytes < batch_limit(); i++)
@@ -376,7 +381,8 @@ typedef struct PageRead
 	int limit;
 	bool keys_only; /* only where the page ends and what is in it */
 	PlinthSyncBatch *batch;
-	List *literals; /* keys_only: of its rows */
+	List *literals;    /* keys_only: of its rows */
+	StringInfo passed; /* key of the last row, where that is another lane's */
 } PageRead;
 
 static Portal
@@ -426,6 +432,13 @@ take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
 	StringInfoData text;
 	MemoryContext old;
 
+	if (read->passed != NULL)
+	{
+		row_key_text(read->mapping, tuple, desc, read->passed);
+		if (plinth_sync_share_passes(read->mapping, read->passed))
+			return;
+		resetStringInfo(read->passed);
+	}
 	if (!read->keys_only)
 	{
 		add_row(read->mapping, tuple, desc, read->batch, -1, none, true);
@@ -473,6 +486,8 @@ read_page_function(void *arg)
 		portion = Min(portion * 2, LARGEST_PORTION);
 	} while (batch->bytes < batch_limit());
 	SPI_cursor_close(portal);
+	if (!read->keys_only)
+		plinth_sync_share_end_page(read->mapping, read->passed, batch);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }
@@ -487,6 +502,8 @@ read_page_singly(PageRead *read)
 
 	read->keys_only = true;
 	read->literals = NIL;
+	if (read->passed != NULL)
+		resetStringInfo(read->passed);
 	read_page_function(read);
 	foreach (lc, read->literals)
 	{
@@ -517,6 +534,8 @@ read_page_singly(PageRead *read)
 		batch->poison = lappend(batch->poison, key);
 		MemoryContextSwitchTo(old);
 	}
+	if (lc == NULL)
+		plinth_sync_share_end_page(read->mapping, read->passed, batch);
 	batch->exhausted = false;
 }
 
@@ -524,12 +543,18 @@ void
 plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
 					  PlinthSyncBatch *batch)
 {
-	PageRead read = {mapping, relation, NULL, after, limit, false, batch, NIL};
+	PageRead read = {mapping, relation, NULL, after, limit, false, batch, NIL, NULL};
 	ErrorData *error;
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 
+	if (mapping->shares > 1)
+	{
+		/* So many that about as many are ours as are asked for. */
+		read.limit = limit * mapping->shares;
+		read.passed = makeStringInfo();
+	}
 	if (!plinth_sync_query_guarded(read_page_function, &read, &error))
 	{
 		plinth_sync_batch_cut(batch, 0);

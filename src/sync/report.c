@@ -13,6 +13,7 @@
 #include "worker/worker.h"
 
 #include "sync/report_int.h"
+#include "sync/share_int.h"
 
 #define LOG_EVERY_MS 60000
 #define FIRST_BACKOFF_MS 100
@@ -149,6 +150,9 @@ state_of(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	ListCell *lc;
 
+	if (!plinth_sync_share_any(lane, mapping))
+		return "";
+
 	if (mapping->def->blocked != NULL || mapping->def->problem != NULL)
 		return "blocked";
 	if (mapping->def->paused)
@@ -157,7 +161,7 @@ state_of(PlinthLane *lane, PlinthLaneMapping *mapping)
 		return "unreachable";
 	if (mapping->retry_at != 0)
 		return "retrying";
-	if (!mapping->verified_fence)
+	if (!mapping->verified_fence || mapping->barrier != 0)
 		return "starting";
 	foreach (lc, mapping->tasks)
 	{
@@ -197,6 +201,7 @@ plinth_sync_report_stats(PlinthLane *lane)
 			snprintf(stat->last_error, sizeof(stat->last_error), "%s\n%s", mapping->def->problem,
 					 mapping->def->problem_hint);
 		stat->next_try_at = Max(lane->retry_at, mapping->retry_at);
+		stat->key.share = lane->share;
 		stat->keys_in_memory = mapping->dirty.nowed;
 		stat->oldest_at = 0;
 		if (!dlist_is_empty(&mapping->dirty.owed))
@@ -218,14 +223,14 @@ stands_still(PlinthLaneMapping *mapping)
 
 /* Is anything owed that is not in memory, so that delivery is not at the streams' end? */
 static bool
-owes_elsewhere(PlinthLaneMapping *mapping)
+owes_elsewhere(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	ListCell *lc;
 
-	if (stands_still(mapping))
+	if (stands_still(mapping) || !plinth_sync_share_any(lane, mapping))
 		return false;
-	if (mapping->stored_owed || mapping->shape_stale || !mapping->def->prepared ||
-		mapping->sweep_lsn != InvalidXLogRecPtr)
+	if (mapping->stored_owed || mapping->stored_stray || mapping->shape_stale ||
+		!mapping->def->prepared || mapping->sweep_lsn != InvalidXLogRecPtr)
 		return true;
 	foreach (lc, mapping->tasks)
 	{
@@ -256,9 +261,13 @@ plinth_sync_report_publish(PlinthLane *lane)
 			durable = Min(durable, mapping->sweep_lsn);
 		if (owed != InvalidXLogRecPtr && !stands_still(mapping))
 			delivered = Min(delivered, owed);
-		elsewhere |= owes_elsewhere(mapping);
+		elsewhere |= owes_elsewhere(lane, mapping);
 	}
 	pg_atomic_write_u64(&lane->shared->durable, durable);
+	/* After what it left to others was told to them. */
+	pg_write_barrier();
+	if (!elsewhere)
+		pg_atomic_write_u64(&lane->shared->taken, lane->handed);
 	if (!elsewhere && delivered > pg_atomic_read_u64(&lane->shared->delivered))
 		pg_atomic_write_u64(&lane->shared->delivered, delivered);
 	if (pg_atomic_read_u64(&lane->shared->generation) != lane->generation)

@@ -10,9 +10,10 @@
  *
  * That price is bounded.  Keys move to sync_dirty (logged, so that the slot
  * may pass them) where they cannot be written now, as the server is away or
- * their mapping waits, and where what is decoded is further ahead of what is
- * durable than plinth.sync_wal_keep, as the server is too slow.  As keys leave
- * memory, marks come in behind them, until the spool is empty.
+ * their mapping waits, where they may be another lane's, and where what is
+ * decoded is further ahead of what is durable than plinth.sync_wal_keep, as the
+ * server is too slow.  As keys leave memory, marks come in behind them, until
+ * the spool is empty.
  *
  * Keys whose transaction is not visible yet can neither be written nor moved:
  * with those alone a lane may be full, and then it waits for them.
@@ -23,7 +24,7 @@
 #include "decode/decode.h"
 #include "miscadmin.h"
 
-#include "sync/sync_int.h"
+#include "sync/share_int.h"
 
 #define STORE_AT_ONCE 5000
 
@@ -132,7 +133,10 @@ plinth_sync_room_make(PlinthLane *lane)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
 
-		if (all || !plinth_sync_lane_ready(mapping) || mapping->failures >= 2)
+		if (all || mapping->foreign || !plinth_sync_share_any(lane, mapping) ||
+			!plinth_sync_lane_ready(mapping) || mapping->failures >= 2)
 			store_all(lane, mapping);
+		if (mapping->dirty.nowed == 0)
+			mapping->foreign = false;
 	}
 }

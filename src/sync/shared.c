@@ -16,7 +16,7 @@
 
 #include "sync/sync_int.h"
 
-#define MAX_STATS 1024
+#define MAX_STATS 2048
 
 typedef struct SyncShared
 {
@@ -39,6 +39,7 @@ lane_clear(PlinthSyncLane *lane)
 {
 	memset(&lane->server, 0, sizeof(NameData));
 	lane->owner = InvalidOid;
+	lane->share = 0;
 	pg_atomic_write_u64(&lane->generation, 0);
 	pg_atomic_write_u64(&lane->durable, 0);
 	pg_atomic_write_u64(&lane->delivered, 0);
@@ -60,6 +61,8 @@ shared_fill(void *ptr)
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].delivered, 0);
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].look_asked, 0);
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].looked, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].handed, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].taken, 0);
 		}
 	}
 }
@@ -142,7 +145,7 @@ plinth_sync_database(Oid database, bool create)
 }
 
 int
-plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool assign)
+plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, int share, bool assign)
 {
 	int found = -1;
 	int unused = -1;
@@ -150,7 +153,8 @@ plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool 
 	LWLockAcquire(&locks->lock, assign ? LW_EXCLUSIVE : LW_SHARED);
 	for (int i = 0; i < PLINTH_SYNC_MAX_LANES && found < 0; i++)
 	{
-		if (strcmp(NameStr(db->lanes[i].server), server) == 0 && db->lanes[i].owner == owner)
+		if (strcmp(NameStr(db->lanes[i].server), server) == 0 && db->lanes[i].owner == owner &&
+			db->lanes[i].share == share)
 			found = i;
 		else if (NameStr(db->lanes[i].server)[0] == '\0' && unused < 0)
 			unused = i;
@@ -161,6 +165,7 @@ plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool 
 		lane_clear(&db->lanes[found]);
 		namestrcpy(&db->lanes[found].server, server);
 		db->lanes[found].owner = owner;
+		db->lanes[found].share = share;
 	}
 	LWLockRelease(&locks->lock);
 	return found;
@@ -202,18 +207,61 @@ plinth_sync_stat_set(const PlinthSyncStat *stat)
 	LWLockRelease(&locks->lock);
 }
 
+/* Later ones are worse; a lane that has no share in the mapping tells no state. */
+static int
+badness(const char *state)
+{
+	static const char *const states[] = {"",         "streaming",   "paused",   "catchup",
+										 "sweep",    "snapshot",    "starting", "waiting",
+										 "retrying", "unreachable", "blocked"};
+
+	for (int i = 0; i < lengthof(states); i++)
+	{
+		if (strcmp(states[i], state) == 0)
+			return i;
+	}
+	return lengthof(states);
+}
+
+static void
+add_stat(PlinthSyncStat *sum, const PlinthSyncStat *stat)
+{
+	if (stat->state[0] != '\0')
+	{
+		if (sum->state[0] == '\0' || stat->lag_lsn < sum->lag_lsn)
+			sum->lag_lsn = stat->lag_lsn;
+		if (stat->oldest_at != 0 && (sum->oldest_at == 0 || stat->oldest_at < sum->oldest_at))
+			sum->oldest_at = stat->oldest_at;
+		sum->next_try_at = Max(sum->next_try_at, stat->next_try_at);
+		if (badness(stat->state) > badness(sum->state))
+			strlcpy(sum->state, stat->state, sizeof(sum->state));
+	}
+	if (stat->last_error_at > sum->last_error_at ||
+		(sum->last_error[0] == '\0' && stat->last_error[0] != '\0'))
+	{
+		strlcpy(sum->last_error, stat->last_error, sizeof(sum->last_error));
+		sum->last_error_at = stat->last_error_at;
+	}
+	sum->documents_replaced += stat->documents_replaced;
+	sum->documents_deleted += stat->documents_deleted;
+	sum->bytes_sent += stat->bytes_sent;
+	sum->retries += stat->retries;
+	sum->keys_in_memory += stat->keys_in_memory;
+}
+
 bool
 plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat)
 {
 	bool found = false;
 
+	memset(stat, 0, sizeof(*stat));
 	LWLockAcquire(&locks->lock, LW_SHARED);
-	for (int i = 0; i < MAX_STATS && !found; i++)
+	for (int i = 0; i < MAX_STATS; i++)
 	{
 		if (shared->stats[i].key.database == MyDatabaseId &&
 			shared->stats[i].key.mapping == mapping)
 		{
-			*stat = shared->stats[i];
+			add_stat(stat, &shared->stats[i]);
 			found = true;
 		}
 	}

@@ -12,7 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 
-#include "sync/sync_int.h"
+#include "sync/share_int.h"
 
 /* How many rows it touched. */
 static uint64
@@ -50,8 +50,12 @@ plinth_sync_store_block(PlinthLaneMapping *mapping, const char *reason, const ch
 					   BoolGetDatum(mapping->def->adopting),
 					   BoolGetDatum(mapping->def->resyncing)};
 
-	if (run(&plan, values, NULL) > 0)
-		mapping->def->blocked = MemoryContextStrdup(mapping->def->context, reason);
+	if (run(&plan, values, NULL) == 0)
+		return;
+	mapping->def->blocked = MemoryContextStrdup(mapping->def->context, reason);
+	/* Other lanes are not to go on until they meet the reason themselves. */
+	if (mapping->def->lanes > 1)
+		plinth_base_generation_touch(PLINTH_GEN_SYNC);
 }
 
 /* The collection was looked at and the fence stands. */
@@ -76,6 +80,9 @@ plinth_sync_store_prepared(PlinthLaneMapping *mapping)
 	mapping->def->resyncing = false;
 	mapping->def->fence_lsn = mapping->fence.lsn;
 	mapping->def->fence_epoch = mapping->fence.epoch;
+	/* The other lanes wait for it. */
+	if (mapping->def->lanes > 1)
+		plinth_base_generation_touch(PLINTH_GEN_SYNC);
 }
 
 void
@@ -93,8 +100,8 @@ plinth_sync_store_fenced(PlinthLaneMapping *mapping)
 	mapping->def->fence_lsn = mapping->fence.lsn;
 }
 
-/* Writes down how far a task is, or that it is done. */
-void
+/* Writes down how far a task is, or that it is done; false when there is no such task any more. */
+bool
 plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task)
 {
 	static PlinthPlan move = {
@@ -110,8 +117,8 @@ plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task)
 	values[0] = Int64GetDatum(task->id);
 	if (task->finished)
 	{
-		run(&drop, values, NULL);
-		return;
+		(void) run(&drop, values, NULL);
+		return true;
 	}
 	values[1] = values[2] = values[3] = (Datum) 0;
 	if (task->cursor_key != NULL)
@@ -128,7 +135,7 @@ plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task)
 	else
 		nulls[3] = 'n';
 	values[4] = Int64GetDatum(task->done);
-	run(&move, values, nulls);
+	return run(&move, values, nulls) > 0;
 }
 
 /* About how many rows the task has before it. */
@@ -174,16 +181,16 @@ plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 {
 	static PlinthPlan plan = {
 		"SELECT id, kind = 'sweep', relation, cursor_key, sent_key, cursor_id, done"
-		"  FROM plinth.sync_tasks WHERE mapping_id = $1 ORDER BY id",
-		1,
-		{INT8OID},
+		"  FROM plinth.sync_tasks WHERE mapping_id = $1 AND lane = $2 ORDER BY id",
+		2,
+		{INT8OID, INT4OID},
 		NULL};
-	Datum value = Int64GetDatum(mapping->id);
+	Datum values[2] = {Int64GetDatum(mapping->id), Int32GetDatum(mapping->def->share)};
 	MemoryContext context = mapping->tasks_context;
 	List *tasks = NIL;
 
 	SPI_connect();
-	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -232,6 +239,8 @@ plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything)
 	Datum value = Int64GetDatum(mapping->id);
 
 	run(everything ? &again : &sweep, &value, NULL);
+	if (everything)
+		plinth_sync_share_leave_all(mapping);
 	plinth_sync_store_tasks_load(mapping);
 }
 

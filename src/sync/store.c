@@ -9,6 +9,9 @@
  * a mark made meanwhile.  A row that is taken with sent_at set had been sent
  * before without an answer: it is a suspect, and is written again at the three
  * zombie stages after it is acknowledged.
+ *
+ * A row's lane says who looks at it first.  Whoever takes a row asks the key
+ * itself, and passes on what is another lane's.
  */
 #include "postgres.h"
 
@@ -18,7 +21,9 @@
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 
-#include "sync/sync_int.h"
+#include "sync/share_int.h"
+
+#define STRAYS_AT_ONCE 5000
 
 static Datum
 text_array(char **literals, int n)
@@ -39,25 +44,42 @@ run(PlinthPlan *plan, Datum *values, const char *nulls)
 	return (int) SPI_processed;
 }
 
+/* Whose each key is; those of other lanes are left to them. */
+static Datum
+lane_array(PlinthLaneMapping *mapping, char **literals, int n)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		int share =
+			plinth_sync_share_of_literal(mapping->def->nkeys, literals[i], mapping->def->lanes);
+
+		plinth_sync_share_leave(mapping, share);
+		elements[i] = Int16GetDatum(share);
+	}
+	return PointerGetDatum(
+		construct_array(elements, n, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+}
+
 void
 plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n, int zombie_stage)
 {
 	static PlinthPlan plan = {
-		"INSERT INTO plinth.sync_dirty AS d (mapping_id, key, zombie_stage, due_at)"
-		" SELECT DISTINCT $1, k, $3::smallint, CASE $3 WHEN 0 THEN '-infinity' ELSE"
-		"        clock_timestamp() + $4 * interval '1 ms' END FROM unnest($2) AS k"
+		"INSERT INTO plinth.sync_dirty AS d (mapping_id, key, zombie_stage, due_at, lane)"
+		" SELECT DISTINCT $1, k.key, $3::smallint, CASE $3 WHEN 0 THEN '-infinity' ELSE"
+		"        clock_timestamp() + $4 * interval '1 ms' END, k.lane"
+		"   FROM unnest($2, $5) AS k (key, lane)"
 		" ON CONFLICT (mapping_id, md5(key)) DO UPDATE"
 		"    SET suspect = d.suspect OR d.zombie_stage > 0 OR d.sent_at IS NOT NULL"
 		"                  OR (d.zombie_stage = 0 AND excluded.zombie_stage > 0),"
 		"        zombie_stage = least(d.zombie_stage, excluded.zombie_stage),"
 		"        due_at = CASE WHEN d.zombie_stage = 0 THEN d.due_at ELSE excluded.due_at END,"
-		"        sent_at = NULL, attempts = 0",
-		4,
-		{INT8OID, TEXTARRAYOID, INT4OID, INT4OID},
+		"        sent_at = NULL, attempts = 0, lane = excluded.lane",
+		5,
+		{INT8OID, TEXTARRAYOID, INT4OID, INT4OID, INT2ARRAYOID},
 		NULL};
-	Datum values[4] = {Int64GetDatum(mapping->id), text_array(literals, n),
-					   Int32GetDatum(zombie_stage),
-					   Int32GetDatum(plinth_setting_sync_zombie_window)};
+	Datum values[5];
 	TimestampTz due =
 		zombie_stage == 0
 			? DT_NOBEGIN
@@ -65,6 +87,11 @@ plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n, int z
 
 	if (n == 0)
 		return;
+	values[0] = Int64GetDatum(mapping->id);
+	values[1] = text_array(literals, n);
+	values[2] = Int32GetDatum(zombie_stage);
+	values[3] = Int32GetDatum(plinth_setting_sync_zombie_window);
+	values[4] = lane_array(mapping, literals, n);
 	run(&plan, values, NULL);
 	if (!mapping->stored_any || due < mapping->stored_due)
 		mapping->stored_due = due;
@@ -92,15 +119,51 @@ plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n)
 	plinth_sync_store_keys(mapping, literals, n, 0);
 }
 
+void
+plinth_sync_store_list(PlinthLaneMapping *mapping, List *literals)
+{
+	char **array = palloc(sizeof(char *) * (list_length(literals) + 1));
+	ListCell *lc;
+
+	foreach (lc, literals)
+		array[foreach_current_index(lc)] = lfirst(lc);
+	plinth_sync_store_keys(mapping, array, list_length(literals), 0);
+}
+
 #define TAKE(which)                                                                                \
 	"UPDATE plinth.sync_dirty AS d"                                                                \
 	"   SET suspect = d.suspect OR d.sent_at IS NOT NULL, sent_at = clock_timestamp()"             \
 	"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"                                            \
-	"         WHERE p.mapping_id = $1 AND p.due_at <= clock_timestamp()" which                     \
+	"         WHERE p.mapping_id = $1 AND p.lane = $3 AND p.due_at <= clock_timestamp()" which     \
 	"         ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS picked"                        \
 	" WHERE d.ctid = picked.ctid"                                                                  \
-	" RETURNING d.key, d.zombie_stage, d.suspect, d.attempts, d.ctid",                             \
-		2, {INT8OID, INT4OID}, NULL
+	" RETURNING d.key, d.zombie_stage, d.suspect, d.attempts, d.ctid, d.yield",                    \
+		3, {INT8OID, INT4OID, INT4OID}, NULL
+
+/* Rows that were taken, but whose keys are others': as before, and in the right lane. */
+static void
+pass_on(PlinthLaneMapping *mapping, List *strays)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_dirty AS d SET sent_at = NULL, lane = k.lane"
+		"  FROM unnest($2, $3) AS k (key, lane)"
+		" WHERE d.mapping_id = $1 AND md5(d.key) = md5(k.key) AND d.key = k.key",
+		3,
+		{INT8OID, TEXTARRAYOID, INT2ARRAYOID},
+		NULL};
+	int n = list_length(strays);
+	char **literals = palloc(sizeof(char *) * Max(n, 1));
+	Datum values[3] = {Int64GetDatum(mapping->id)};
+	ListCell *lc;
+
+	if (n == 0)
+		return;
+	foreach (lc, strays)
+		literals[foreach_current_index(lc)] = lfirst(lc);
+	values[1] = text_array(literals, n);
+	values[2] = lane_array(mapping, literals, n);
+	run(&plan, values, NULL);
+}
 
 void
 plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max,
@@ -112,21 +175,24 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max
 		/* Which have a time; there may be very many that have none. */
 		[PLINTH_SYNC_TAKE_TRIED] = {TAKE(" AND p.attempts > 0 AND p.due_at > '-infinity'")},
 	};
-	Datum values[2] = {Int64GetDatum(mapping->id), Int32GetDatum(max)};
+	Datum values[3] = {Int64GetDatum(mapping->id), Int32GetDatum(max),
+					   Int32GetDatum(mapping->def->share)};
 	MemoryContext caller = CurrentMemoryContext;
+	List *strays = NIL;
 	int n;
+	int kept = 0;
 
 	SPI_connect();
 	plinth_base_spi_execute(&plans[which], values, NULL, false, SPI_OK_UPDATE_RETURNING);
-	taken->nkeys = n = (int) SPI_processed;
+	n = (int) SPI_processed;
 	taken->keys = MemoryContextAllocZero(caller, sizeof(PlinthSyncKey) * Max(n, 1));
 	taken->rows = MemoryContextAllocZero(caller, sizeof(PlinthSyncTakenRow) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
-		PlinthSyncKey *key = &taken->keys[i];
-		PlinthSyncTakenRow *row = &taken->rows[i];
+		PlinthSyncKey *key = &taken->keys[kept];
+		PlinthSyncTakenRow *row = &taken->rows[kept];
 		MemoryContext old = MemoryContextSwitchTo(caller);
 		bool isnull;
 
@@ -137,9 +203,74 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max
 		row->attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 		ItemPointerCopy((ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 5, &isnull)),
 						&row->place);
+		row->yield = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+		if (plinth_sync_share_of(key->key, key->keylen, mapping->def->shares) ==
+			mapping->def->share)
+			kept++;
+		else
+			strays = lappend(strays, SPI_getvalue(tuple, desc, 1));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	taken->nkeys = kept;
+	taken->passed_on = list_length(strays);
+	pass_on(mapping, strays);
+}
+
+/*
+ * Rows of lanes that there are not any more are passed on by the first lane,
+ * some at a time.
+ */
+void
+plinth_sync_store_move_strays(PlinthLaneMapping *mapping)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_dirty AS d SET lane = plinth._sync_lane(d.key, $2)"
+		"  FROM (SELECT p.ctid FROM plinth.sync_dirty AS p"
+		"         WHERE p.mapping_id = $1 AND p.lane >= $2 LIMIT $3 FOR UPDATE SKIP LOCKED) AS picked"
+		" WHERE d.ctid = picked.ctid",
+		3,
+		{INT8OID, INT4OID, INT4OID},
+		NULL};
+	Datum values[3] = {Int64GetDatum(mapping->id), Int32GetDatum(mapping->def->lanes),
+					   Int32GetDatum(STRAYS_AT_ONCE)};
+
+	run(&plan, values, NULL);
+	plinth_sync_share_leave_all(mapping);
+	plinth_sync_store_counts(mapping);
+}
+
+/* Another lane waits for a unique value of this key's document. */
+void
+plinth_sync_store_ask(PlinthLaneMapping *mapping, char *literal)
+{
+	static PlinthPlan plan = {"UPDATE plinth.sync_dirty SET yield = true, due_at = '-infinity'"
+							  " WHERE mapping_id = $1 AND md5(key) = md5($2) AND key = $2",
+							  2,
+							  {INT8OID, TEXTOID},
+							  NULL};
+	Datum values[2] = {Int64GetDatum(mapping->id), CStringGetTextDatum(literal)};
+
+	plinth_sync_store_keys(mapping, &literal, 1, 0);
+	run(&plan, values, NULL);
+}
+
+/* Their documents made way: they are owed as before, a little later. */
+void
+plinth_sync_store_yielded(PlinthLaneMapping *mapping, char **literals, int n)
+{
+	static PlinthPlan plan = {
+		"UPDATE plinth.sync_dirty SET yield = false, sent_at = NULL, zombie_stage = 0,"
+		"       suspect = suspect OR zombie_stage > 0,"
+		"       due_at = clock_timestamp() + interval '1 ms' * (100 + 100 * random())"
+		" WHERE mapping_id = $1 AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
+		2,
+		{INT8OID, TEXTARRAYOID},
+		NULL};
+	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
+
+	if (n > 0)
+		run(&plan, values, NULL);
 }
 
 /*
@@ -282,21 +413,25 @@ void
 plinth_sync_store_counts(PlinthLaneMapping *mapping)
 {
 	static PlinthPlan plan = {
-		"SELECT EXISTS (SELECT FROM plinth.sync_dirty WHERE mapping_id = $1 AND zombie_stage = 0),"
-		"       (SELECT due_at FROM plinth.sync_dirty WHERE mapping_id = $1"
+		"SELECT EXISTS (SELECT FROM plinth.sync_dirty"
+		"                WHERE mapping_id = $1 AND lane = $2 AND zombie_stage = 0),"
+		"       (SELECT due_at FROM plinth.sync_dirty WHERE mapping_id = $1 AND lane = $2"
 		"         ORDER BY due_at LIMIT 1),"
-		"       EXISTS (SELECT FROM plinth.sync_dead_letters WHERE mapping_id = $1)",
-		1,
-		{INT8OID},
+		"       EXISTS (SELECT FROM plinth.sync_dead_letters WHERE mapping_id = $1),"
+		"       $2 = 0 AND EXISTS (SELECT FROM plinth.sync_dirty"
+		"                           WHERE mapping_id = $1 AND lane >= $3)",
+		3,
+		{INT8OID, INT4OID, INT4OID},
 		NULL};
-	Datum value = Int64GetDatum(mapping->id);
+	Datum values[3] = {Int64GetDatum(mapping->id), Int32GetDatum(mapping->def->share),
+					   Int32GetDatum(mapping->def->lanes)};
 	HeapTuple tuple;
 	TupleDesc desc;
 	bool isnull;
 	Datum due;
 
 	SPI_connect();
-	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_SELECT);
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
 	mapping->stored_owed = DatumGetBool(SPI_getbinval(tuple, desc, 1, &isnull));
@@ -304,5 +439,6 @@ plinth_sync_store_counts(PlinthLaneMapping *mapping)
 	mapping->stored_any = !isnull;
 	mapping->stored_due = isnull ? 0 : DatumGetTimestampTz(due);
 	mapping->dead = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+	mapping->stored_stray = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
 	SPI_finish();
 }

@@ -34,6 +34,7 @@ typedef enum KeyState
 	KEY_WAITS,  /* taken, not sent */
 	KEY_PICKED, /* in a batch that is read, or sent without an answer */
 	KEY_ANSWERED,
+	KEY_YIELDED, /* its document made way for another lane's */
 } KeyState;
 
 typedef struct StoredLot
@@ -42,6 +43,7 @@ typedef struct StoredLot
 	PlinthSyncTaken taken;
 	KeyState *states; /* of the keys, as errors */
 	const PlinthMongoError **errors;
+	List *respelled; /* other lanes' keys that rows were found under */
 	int max;
 	int first; /* none before it waits */
 	bool cut;  /* the server closed the connection over its one key */
@@ -91,7 +93,7 @@ take_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	lot->states = palloc0(sizeof(KeyState) * Max(lot->taken.nkeys, 1));
 	lot->errors = palloc0(sizeof(PlinthMongoError *) * Max(lot->taken.nkeys, 1));
 	MemoryContextSwitchTo(old);
-	if (lot->taken.nkeys == 0)
+	if (lot->taken.nkeys == 0 && lot->taken.passed_on == 0)
 		plinth_sync_store_counts(mapping);
 }
 
@@ -180,10 +182,13 @@ note_answers(StoredBatch *stored)
 {
 	StoredLot *lot = stored->lot;
 	const PlinthMongoError **errors;
+	ListCell *lc;
 	MemoryContext old = MemoryContextSwitchTo(stored->context);
 
 	errors = plinth_sync_apply_outcomes(stored->batch, stored->nkeys);
 	MemoryContextSwitchTo(lot->context);
+	foreach (lc, stored->batch->respelled)
+		lot->respelled = lappend(lot->respelled, pstrdup(lfirst(lc)));
 	for (int i = 0; i < stored->nkeys; i++)
 	{
 		int place = stored->places[i];
@@ -239,6 +244,27 @@ write_batch(PlinthLane *lane, PlinthLaneMapping *mapping, StoredBatch *stored)
 	return written;
 }
 
+/* Keys whose documents another lane waits for; false when something failed. */
+static bool
+yield_keys(PlinthLane *lane, PlinthLaneMapping *mapping, StoredLot *lot)
+{
+	for (int i = 0; i < lot->taken.nkeys; i++)
+	{
+		bool yielded;
+
+		if (!lot->taken.rows[i].yield)
+			continue;
+		if (!plinth_sync_fence_hold(lane, mapping) ||
+			!plinth_sync_yield(lane, mapping, &lot->taken.keys[i], &yielded))
+			return false;
+		if (yielded)
+			lot->states[i] = KEY_YIELDED;
+		if (lane->client == NULL || plinth_worker_stopping())
+			return false;
+	}
+	return true;
+}
+
 /* Batch after batch until the lot or the time is at its end; false when something failed. */
 static bool
 write_lot(PlinthLane *lane, PlinthLaneMapping *mapping, StoredLot *lot, TimestampTz start)
@@ -266,15 +292,25 @@ settle_waiting(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
 	StoredLot *lot = arg;
 	char **unsent = palloc(sizeof(char *) * lot->taken.nkeys);
+	char **yielded = palloc(sizeof(char *) * lot->taken.nkeys);
 	int nunsent = 0;
+	int nyielded = 0;
 
 	for (int i = 0; i < lot->taken.nkeys; i++)
 	{
+		char *literal;
+
+		if (lot->states[i] != KEY_WAITS && lot->states[i] != KEY_YIELDED)
+			continue;
+		literal = plinth_sync_key_literal(mapping->def->nkeys, lot->taken.keys[i].key,
+										  lot->taken.keys[i].keylen);
 		if (lot->states[i] == KEY_WAITS)
-			unsent[nunsent++] = plinth_sync_key_literal(mapping->def->nkeys, lot->taken.keys[i].key,
-														lot->taken.keys[i].keylen);
+			unsent[nunsent++] = literal;
+		else
+			yielded[nyielded++] = literal;
 	}
 	plinth_sync_store_unsent(mapping, unsent, nunsent);
+	plinth_sync_store_yielded(mapping, yielded, nyielded);
 	plinth_sync_lane_commit_lazily();
 }
 
@@ -315,9 +351,10 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_undead(mapping, done, ndone);
 	settle_waiting(lane, mapping, lot);
 	plinth_sync_store_later(mapping, later, nlater);
+	plinth_sync_store_list(mapping, lot->respelled);
 	plinth_sync_store_done(mapping, done, rows, ndone);
 	/* A whole lot leaves more behind it, which the next one sees. */
-	if (lot->taken.nkeys < lot->max)
+	if (lot->taken.nkeys + lot->taken.passed_on < lot->max)
 		plinth_sync_store_counts(mapping);
 }
 
@@ -370,7 +407,8 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 	if (plinth_sync_lane_run(lane, mapping, take_lot, &lot) && lot.taken.nkeys > 0)
 	{
 		MemoryContextSwitchTo(lot.context);
-		if (write_lot(lane, mapping, &lot, start) && plinth_sync_checkpoint(lane))
+		if (yield_keys(lane, mapping, &lot) && write_lot(lane, mapping, &lot, start) &&
+			plinth_sync_checkpoint(lane))
 		{
 			adapt(mapping, &lot, start);
 			plinth_sync_lane_run(lane, mapping, settle_lot, &lot);
@@ -380,5 +418,5 @@ plinth_sync_apply_stored(PlinthLane *lane, PlinthLaneMapping *mapping)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(lot.context);
-	return lot.taken.nkeys > 0;
+	return lot.taken.nkeys + lot.taken.passed_on > 0;
 }

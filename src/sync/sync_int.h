@@ -4,8 +4,8 @@
  *
  * Who does what:
  *	 decoder process	collect.c (changed keys by transaction), targets.c, spool.c, channel.c
- *	 lane process		lane.c (the loop), mapping.c, dirty.c, store.c, read.c,
- *						apply.c, conflict.c, fence.c, tasks.c
+ *	 lane process		lane.c (the loop), share.c, turns.c, mapping.c, dirty.c, store.c,
+ *						read.c, apply.c, conflict.c, fence.c, tasks.c
  *	 any backend		api*.c, wait.c, stat.c, verify.c
  */
 #ifndef PLINTH_SYNC_INT_H
@@ -18,80 +18,13 @@
 #include "nodes/pg_list.h"
 #include "portability/instr_time.h"
 #include "storage/itemptr.h"
-#include "storage/condition_variable.h"
 #include "storage/dsm.h"
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#define PLINTH_SYNC_MAX_LANES 16
+#include "sync/shared_int.h"
+
 #define PLINTH_SYNC_MAX_KEYS 16
-
-/* -------------------------------------------------------------------------
- * shared.c: shared memory.  A SyncDatabase a database, found by OID; a
- * SyncStat a mapping.  Fields marked (L) are written under the part's lock;
- * LSNs are atomics with one writer each.
- * -------------------------------------------------------------------------
- */
-typedef struct PlinthSyncLane
-{
-	NameData server;             /* (L) "" when free */
-	Oid owner;                   /* (L) of its mappings: whose user mapping is used */
-	int pid;                     /* (L) of the lane that is attached to the channel, or 0 */
-	pg_atomic_uint64 generation; /* sync generation whose mappings it has loaded */
-	pg_atomic_uint64 durable;    /* below it nothing needs to be decoded again; 0: unknown */
-	pg_atomic_uint64 delivered;  /* everything committed before it is in MongoDB */
-	pg_atomic_uint64 look_asked; /* raised by those who wait; neither ever goes back */
-	pg_atomic_uint64
-		looked; /* definitions were looked at when so much was asked, and nothing is owed */
-} PlinthSyncLane;
-
-typedef struct PlinthSyncDatabase
-{
-	Oid database;            /* (L) InvalidOid when free */
-	dsm_handle channel;      /* (L) made by the decoder; 0 while there is none */
-	int decoder_pid;         /* (L) */
-	ConditionVariable moved; /* broadcast when a lane's delivered moves */
-	PlinthSyncLane lanes[PLINTH_SYNC_MAX_LANES];
-} PlinthSyncDatabase;
-
-#define PLINTH_SYNC_STATE_LEN 32
-#define PLINTH_SYNC_MESSAGE_LEN 400
-
-/* What stat_sync shows; written by its lane, read by anyone, under a spinlock-free generation. */
-typedef struct PlinthSyncStatKey
-{
-	int64 mapping;
-	Oid database;
-	Oid unused; /* zero: the key is compared as bytes */
-} PlinthSyncStatKey;
-
-typedef struct PlinthSyncStat
-{
-	PlinthSyncStatKey key;
-	char state[PLINTH_SYNC_STATE_LEN];
-	char last_error[PLINTH_SYNC_MESSAGE_LEN];
-	TimestampTz last_error_at; /* 0: never */
-	TimestampTz next_try_at;   /* 0: not waiting */
-	TimestampTz oldest_at;     /* when the oldest key owed was seen; 0: none owed in memory */
-	uint64 documents_replaced;
-	uint64 documents_deleted;
-	uint64 bytes_sent;
-	uint64 retries;
-	uint64 keys_in_memory;
-	uint64 lag_lsn; /* everything before it is in MongoDB */
-} PlinthSyncStat;
-
-extern void plinth_sync_shared_init(void);
-/* NULL when there is no entry; with create an ERROR (53400) when all are taken. */
-extern PlinthSyncDatabase *plinth_sync_database(Oid database, bool create);
-extern LWLock *plinth_sync_lock(void);
-/* The lane of an owner's mappings to a server, or -1; with assign a free one is taken (-1 when none is). */
-extern int plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid owner, bool assign);
-/* Frees the lanes that no mapping uses. */
-extern void plinth_sync_lanes_free(PlinthSyncDatabase *db, const bool *used);
-extern void plinth_sync_stat_set(const PlinthSyncStat *stat);
-extern bool plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat);
-extern void plinth_sync_stat_remove(Oid database, int64 mapping);
 
 /* -------------------------------------------------------------------------
  * spool.c: a queue of bytes in bounded memory; what does not fit waits in a
@@ -164,6 +97,10 @@ typedef struct PlinthSyncMapping
 	char *collection;
 	char *on_existing;
 	bool paused;
+	int lanes; /* how many write it */
+	/* What is read here is the keys of this one of so many lanes; all keys where shares is 1. */
+	int share;
+	int shares;
 
 	/* from sync_states */
 	char *blocked;      /* NULL: free to go */
@@ -264,10 +201,11 @@ typedef struct PlinthSyncBatch
 	int nops;
 	int maxops;
 	Size bytes;
-	bool exhausted; /* page: no row comes after these */
-	char *last_key; /* page: array literal of the last row read, poison included */
-	List *poison;   /* page: PlinthSyncKey * of rows that cannot become documents */
-	bool cut;       /* one key alone, and the server closed the connection once more */
+	bool exhausted;  /* page: no row comes after these */
+	char *last_key;  /* page: array literal of the last row read, poison included */
+	List *poison;    /* page: PlinthSyncKey * of rows that cannot become documents */
+	List *respelled; /* array literals of other lanes' keys that rows were found under */
+	bool cut;        /* one key alone, and the server closed the connection once more */
 } PlinthSyncBatch;
 
 extern PlinthSyncBatch *plinth_sync_batch_create(MemoryContext parent);
@@ -381,6 +319,12 @@ typedef struct PlinthLaneMapping
 	struct StoredBatch *stored_ahead; /* likewise, while a lot is written */
 	int stored_lot;                   /* keys to take from sync_dirty at once */
 	List *tasks;                      /* PlinthSyncTask *, in order */
+	TimestampTz page_due;             /* no page of a snapshot before */
+	uint64 barrier; /* generation that every lane must have seen before this one writes; 0: none */
+	bool foreign;   /* keys in memory may be another lane's */
+	bool stored_stray;      /* rows of lanes that there are not any more are in sync_dirty */
+	uint32 handed;          /* lanes (bits) to tell when the transaction has committed */
+	XLogRecPtr share_fence; /* this lane's place in the fence, where it is not the first; 0: none */
 	MemoryContext tasks_context;
 	bool stored_owed;       /* rows with stage 0 are in sync_dirty */
 	bool stored_any;        /* rows of any stage are */
@@ -418,7 +362,11 @@ typedef struct PlinthLane
 	MemoryContext context;
 	char server[NAMEDATALEN];
 	Oid owner;
-	List *mappings; /* PlinthLaneMapping * */
+	int share;
+	uint64 handed;         /* shared->handed when it last looked */
+	int turn;              /* whose snapshot or lot from sync_dirty is next */
+	TimestampTz pages_due; /* while changes wait, no page of any snapshot before */
+	List *mappings;        /* PlinthLaneMapping * */
 	uint64 generation;
 	bool shapes_stale;
 	XLogRecPtr progress;  /* of the last progress mark */
@@ -482,6 +430,7 @@ typedef struct PlinthSyncTakenRow
 	int stage;
 	int attempts;
 	bool suspect;
+	bool yield; /* another lane's document waits for a unique value that this one's may have */
 } PlinthSyncTakenRow;
 
 typedef struct PlinthSyncTaken
@@ -489,6 +438,7 @@ typedef struct PlinthSyncTaken
 	PlinthSyncKey *keys;
 	PlinthSyncTakenRow *rows; /* of the keys */
 	int nkeys;
+	int passed_on; /* others' keys that were met on the way */
 } PlinthSyncTaken;
 
 typedef enum PlinthSyncTake
@@ -501,6 +451,8 @@ typedef enum PlinthSyncTake
 /* store.c, state.c: the tables; each inside a transaction of the caller's. */
 extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
 								   int zombie_stage);
+/* Owed, and not known to have been sent. */
+extern void plinth_sync_store_list(PlinthLaneMapping *mapping, List *literals);
 /* Keys taken from memory, with what is known of their zombies. */
 extern void plinth_sync_store_owed(PlinthLaneMapping *mapping, PlinthDirtyKey **keys, int n);
 /* Takes at most max keys that are due, into the caller's memory. */
@@ -517,13 +469,17 @@ extern void plinth_sync_store_block(PlinthLaneMapping *mapping, const char *reas
 									const char *hint);
 extern void plinth_sync_store_prepared(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
-extern void plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
+extern bool plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
 extern void plinth_sync_store_task_total(PlinthSyncTask *task, int64 total);
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything);
 extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n);
 /* Sent from elsewhere, without an answer: owed, suspect, and tried again later. */
 extern void plinth_sync_store_cut(PlinthLaneMapping *mapping, char *literal);
+/* Has the lane that holds a unique value let go of it; and what came of that. */
+extern void plinth_sync_store_ask(PlinthLaneMapping *mapping, char *literal);
+extern void plinth_sync_store_yielded(PlinthLaneMapping *mapping, char **literals, int n);
+extern void plinth_sync_store_move_strays(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_unsent(PlinthLaneMapping *mapping, char **literals, int n);
 extern void plinth_sync_store_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
 extern bool *plinth_sync_store_are_foreign(PlinthLaneMapping *mapping, PlinthBson *ids, int n);
@@ -557,6 +513,14 @@ extern void plinth_sync_stored_drop(PlinthLaneMapping *mapping);
 /* conflict.c: a unique index of the collection refused op; settles it or leaves the error. */
 extern void plinth_sync_settle_conflict(PlinthLane *lane, PlinthLaneMapping *mapping,
 										PlinthMongoOp *op);
+/* The code of an error that says that another lane was asked to let a unique value go. */
+#define PLINTH_SYNC_ASKED (-2)
+/*
+ * Another lane asked for the unique values that this key's document holds: it
+ * is deleted where it is out of date.  False when that could not be done.
+ */
+extern bool plinth_sync_yield(PlinthLane *lane, PlinthLaneMapping *mapping,
+							  const PlinthSyncKey *key, bool *yielded);
 
 /* fence.c */
 extern bool plinth_sync_connect(PlinthLane *lane);

@@ -24,6 +24,28 @@
 static bool block_pending = false;
 static TimestampTz block_tried_at = 0;
 
+/* False when there are not enough lanes. */
+static bool
+find_lanes(PlinthSyncDatabase *db, PlinthCollectTarget *target, const char *server, Oid owner)
+{
+	for (int share = 0; share < target->nlanes; share++)
+	{
+		int lane = plinth_sync_lane_of(db, server, owner, share, false);
+
+		if (lane < 0)
+		{
+			lane = plinth_sync_lane_of(db, server, owner, share, true);
+			/* It may be dropped already, and then the coordinator frees the lane. */
+			plinth_worker_wake(MyDatabaseId, "coordinator", -1);
+		}
+		if (lane < 0)
+			return false;
+		target->lanes[share] = lane;
+	}
+	target->lane = target->lanes[0];
+	return true;
+}
+
 /* False when there is no lane for it. */
 static bool
 add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targets)
@@ -37,14 +59,8 @@ add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targe
 	target->mapping = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 	owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
-	target->lane = plinth_sync_lane_of(db, server, owner, false);
-	if (target->lane < 0)
-	{
-		target->lane = plinth_sync_lane_of(db, server, owner, true);
-		/* It may be dropped already, and then the coordinator frees the lane. */
-		plinth_worker_wake(MyDatabaseId, "coordinator", -1);
-	}
-	if (target->lane < 0)
+	target->nlanes = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
+	if (!find_lanes(db, target, server, owner))
 		return false;
 	attnums = SPI_getbinval(tuple, desc, 5, &isnull);
 	if (!isnull)
@@ -124,7 +140,8 @@ block_laneless(List *laneless)
 			DatumGetInt64(SPI_getbinval(lfirst(lc), SPI_tuptable->tupdesc, 1, &isnull)));
 	values[0] = PointerGetDatum(construct_array(mappings, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	values[1] = CStringGetTextDatum(
-		psprintf("more than %d pairs of server and owner are synced from this database",
+		psprintf("more than %d pairs of server and owner, or lanes of them, are synced from this "
+				 "database",
 				 PLINTH_SYNC_MAX_LANES));
 	values[2] = CStringGetTextDatum("Drop mappings by plinth.sync_drop() until fewer are left, "
 									"then send this one by plinth.sync_resync(name).");
@@ -134,6 +151,29 @@ block_laneless(List *laneless)
 	plinth_base_spi_execute(&left, values, NULL, false, SPI_OK_SELECT);
 	block_pending = SPI_processed > 0;
 	block_tried_at = GetCurrentTimestamp();
+}
+
+/*
+ * A mapping's lanes, and those that it does not need any more, which may hold
+ * keys until they end.
+ */
+static void
+use_lanes(PlinthSyncDatabase *db, const PlinthCollectTarget *target, bool *lane_used)
+{
+	const PlinthSyncLane *first = &db->lanes[target->lane];
+
+	for (int share = 0; share < target->nlanes; share++)
+		lane_used[target->lanes[share]] = true;
+	LWLockAcquire(plinth_sync_lock(), LW_SHARED);
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		const PlinthSyncLane *lane = &db->lanes[i];
+
+		if (lane->pid != 0 && lane->owner == first->owner &&
+			strcmp(NameStr(lane->server), NameStr(first->server)) == 0)
+			lane_used[i] = true;
+	}
+	LWLockRelease(plinth_sync_lock());
 }
 
 List *
@@ -146,7 +186,9 @@ plinth_sync_targets_load(PlinthSyncDatabase *db, MemoryContext context, bool *la
 		"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation"
 		"                   AND a.attname = k.name AND NOT a.attisdropped"
 		"                 ORDER BY k.place)::int2[]),"
-		"       (SELECT count(*) FROM (SELECT DISTINCT server_name, owner FROM plinth.sync_mappings) AS p)"
+		"       (SELECT sum(p.n)::bigint FROM (SELECT max(plinth._sync_lanes(id)) AS n"
+		"                  FROM plinth.sync_mappings GROUP BY server_name, owner) AS p),"
+		"       plinth._sync_lanes(m.id)"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" ORDER BY m.id",
 		0,
@@ -165,7 +207,7 @@ plinth_sync_targets_load(PlinthSyncDatabase *db, MemoryContext context, bool *la
 	block_laneless(laneless);
 	SPI_finish();
 	foreach (lc, targets)
-		lane_used[((PlinthCollectTarget *) lfirst(lc))->lane] = true;
+		use_lanes(db, lfirst(lc), lane_used);
 	return targets;
 }
 

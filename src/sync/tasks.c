@@ -2,7 +2,8 @@
  * tasks.c
  *		Snapshots and sweeps, a page at a time.
  *
- * A snapshot pages through the table (or one partition) in the order of its
+ * A snapshot is in shares, one for each lane of the mapping, which are tasks of
+ * their own: each lane reads all rows and sends those of its keys.  It pages through the table (or one partition) in the order of its
  * key.  Before its first page it waits for the transactions that held a lock
  * to write the table when the decoder already knew the mapping: whoever wrote
  * without being decoded for it has then ended and is visible to every page.
@@ -34,6 +35,7 @@
 #include "utils/memutils.h"
 
 #include "sync/report_int.h"
+#include "sync/share_int.h"
 
 static char *
 keep(PlinthLaneMapping *mapping, const char *text)
@@ -116,7 +118,7 @@ find_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	List *relations;
 	ListCell *lc;
 
-	plinth_sync_store_task_total(task, (int64) estimate_rows(task->relation));
+	plinth_sync_store_task_total(task, (int64) estimate_rows(task->relation) / mapping->def->lanes);
 	relations = find_all_inheritors(mapping->def->relation, NoLock, NULL);
 	foreach (lc, relations)
 		add_lockers(mapping, task, lfirst_oid(lc));
@@ -164,6 +166,7 @@ typedef struct SnapshotPage
 	char *after; /* where it begins; NULL: at the start */
 	char *last;  /* where it ends; NULL: there was no row */
 	PlinthSyncBatch *batch;
+	bool gone;    /* the task is: it was shared out anew */
 	bool written; /* or it is not known whether it has landed, and it is sent again */
 } SnapshotPage;
 
@@ -189,12 +192,16 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		return;
 	}
 	plinth_sync_read_page(mapping->def, task->relation, page->after,
-						  plinth_sync_report_batch_rows(mapping, PLINTH_SYNC_FROM_PAGE), batch);
-	if (batch->last_key != NULL)
-	{
-		page->last = task->sent_key = keep(mapping, batch->last_key);
-		plinth_sync_store_task(mapping, task);
-	}
+						  Min(plinth_sync_report_batch_rows(mapping, PLINTH_SYNC_FROM_PAGE),
+							  plinth_sync_turns_page_rows(mapping)),
+						  batch);
+	if (batch->last_key == NULL)
+		return;
+	page->last = task->sent_key = keep(mapping, batch->last_key);
+	/* Of a share the last row that is sent, which is what a crash is to find again. */
+	if (mapping->def->shares > 1 && batch->nops > 0)
+		task->sent_key = keep(mapping, batch->ops[batch->nops - 1].literal);
+	page->gone = !plinth_sync_store_task(mapping, task);
 }
 
 /* NULL when it cannot be read now. */
@@ -214,7 +221,7 @@ take_page(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, ch
 	page->batch->source = PLINTH_SYNC_FROM_PAGE;
 	ok = plinth_sync_lane_run(lane, mapping, read_page, page);
 	MemoryContextSwitchTo(old);
-	if (ok)
+	if (ok && !page->gone)
 		return page;
 	MemoryContextDelete(context);
 	return NULL;
@@ -286,7 +293,7 @@ settle_cut(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_cut(mapping, page->batch->ops[0].literal);
 	page->task->cursor_key = page->task->ahead_key = page->last;
 	page->task->done = ++page->task->ahead;
-	plinth_sync_store_task(mapping, page->task);
+	(void) plinth_sync_store_task(mapping, page->task);
 }
 
 /* Is everything before the page fenced? */
@@ -330,6 +337,7 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 {
 	PlinthSyncTask *task = page->task;
 	PlinthSyncBatch *batch = page->batch;
+	TimestampTz began = GetCurrentTimestamp();
 	Ahead ahead = {lane, mapping, page};
 	bool limited = mapping->cuts[PLINTH_SYNC_FROM_PAGE].max > 0;
 	bool unknown;
@@ -342,6 +350,7 @@ write_page(PlinthLane *lane, PlinthLaneMapping *mapping, SnapshotPage *page)
 		!plinth_sync_stored_due(mapping))
 		plinth_mongo_meanwhile(lane->client, read_ahead, &ahead);
 	page->written = plinth_sync_apply(lane, mapping, batch, &unknown);
+	plinth_sync_turns_page_done(lane, mapping, batch->nops, began);
 	if (!page->written && !unknown)
 		return false;
 	if (batch->cut && batch->nops == 1 && page->last != NULL && follows_fence(page))
@@ -370,7 +379,8 @@ snapshot_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task
 {
 	SnapshotPage *page = mapping->page_ahead;
 
-	if (!writers_gone(lane, mapping, task))
+	if (plinth_sync_turns_page_due(lane, mapping) > GetCurrentTimestamp() ||
+		!writers_gone(lane, mapping, task))
 		return false;
 	mapping->page_ahead = NULL;
 	if (page == NULL)
@@ -413,7 +423,7 @@ move_sweep(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 													sweep->keys[i].keylen);
 	}
 	plinth_sync_store_keys(mapping, literals, n, 0);
-	plinth_sync_store_task(mapping, sweep->task);
+	(void) plinth_sync_store_task(mapping, sweep->task);
 }
 
 static void
@@ -482,7 +492,7 @@ remove_strangers(PlinthLane *lane, PlinthLaneMapping *mapping, Sweep *sweep)
 		mapping->stat.documents_deleted++;
 	}
 	mapping->fence_due = true;
-	return true;
+	return plinth_sync_share_check_shape(lane, mapping);
 }
 
 static bool

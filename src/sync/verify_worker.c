@@ -136,7 +136,7 @@ static const char *
 why_stuck(PlinthVerify *verify)
 {
 	PlinthSyncDatabase *db = plinth_sync_database(MyDatabaseId, true);
-	int lane = plinth_sync_lane_of(db, verify->mapping->server, verify->mapping->owner, false);
+	int lane = plinth_sync_lane_of(db, verify->mapping->server, verify->mapping->owner, 0, false);
 	PlinthDecodeStatus status;
 	PlinthSyncStat stat;
 
@@ -219,13 +219,16 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 	for (;;)
 	{
 		PlinthSyncStat stat;
+		bool past;
 		bool owed;
 
+		/* First: what a lane leaves to another is in the table before it says that it is past it. */
+		past = plinth_sync_stat_get(verify->id, &stat) && stat.lag_lsn >= lsn;
 		plinth_sync_verify_begin(verify);
 		plinth_sync_verify_load(verify);
 		owed = is_owed(verify);
 		plinth_sync_verify_end(verify);
-		if (!owed && plinth_sync_stat_get(verify->id, &stat) && stat.lag_lsn >= lsn)
+		if (!owed && past)
 			return;
 		/* Idle, they would look only once in a while. */
 		plinth_worker_wake(MyDatabaseId, "decoder", -1);

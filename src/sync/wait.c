@@ -29,17 +29,44 @@ typedef struct Wait
 	uint64 asked[PLINTH_SYNC_MAX_LANES]; /* each lane's look_asked when it was asked */
 } Wait;
 
-/* Every lane in use has loaded the generation, has looked at definitions since, and is past lsn. */
+/*
+ * What lanes have left to each other; unknown where one has not delivered what
+ * was left to it.
+ */
+static bool
+sum_of_handed(const Wait *wait, uint64 *sum)
+{
+	*sum = 0;
+	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
+	{
+		PlinthSyncLane *lane = &wait->db->lanes[i];
+		uint64 handed = pg_atomic_read_u64(&lane->handed);
+
+		if (NameStr(lane->server)[0] != '\0' && pg_atomic_read_u64(&lane->taken) < handed)
+			return false;
+		*sum += handed;
+	}
+	return true;
+}
+
+/*
+ * Every lane in use has loaded the generation, has looked at definitions since,
+ * and is past lsn; and none left anything to another while that was looked at.
+ */
 static bool
 is_delivered(const Wait *wait)
 {
 	PlinthDecodeStatus status;
+	uint64 before;
+	uint64 after;
 	bool delivered = true;
 
 	plinth_decode_status(MyDatabaseId, &status);
 	if (status.pid == 0 || status.generation < wait->generation)
 		return false;
 	LWLockAcquire(plinth_sync_lock(), LW_SHARED);
+	delivered = sum_of_handed(wait, &before);
+	pg_read_barrier();
 	for (int i = 0; i < PLINTH_SYNC_MAX_LANES && delivered; i++)
 	{
 		PlinthSyncLane *lane = &wait->db->lanes[i];
@@ -50,6 +77,8 @@ is_delivered(const Wait *wait)
 					pg_atomic_read_u64(&lane->looked) >= wait->asked[i] &&
 					pg_atomic_read_u64(&lane->delivered) >= wait->lsn;
 	}
+	pg_read_barrier();
+	delivered = delivered && sum_of_handed(wait, &after) && before == after;
 	LWLockRelease(plinth_sync_lock());
 	return delivered;
 }
