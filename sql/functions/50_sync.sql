@@ -43,15 +43,16 @@ CREATE OR REPLACE FUNCTION plinth.sync_table(
         columns name[] DEFAULT NULL, field_names text DEFAULT 'same', fields jsonb DEFAULT '{}',
         casts jsonb DEFAULT '{}', id_cast text DEFAULT NULL, id_prefix text DEFAULT NULL,
         filter text DEFAULT NULL, on_existing text DEFAULT 'error', snapshot boolean DEFAULT true,
-        lanes integer DEFAULT 1)
+        lanes integer DEFAULT 1, indexes json DEFAULT NULL)
     RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_table';
-COMMENT ON FUNCTION plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean, integer) IS
+COMMENT ON FUNCTION plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean, integer, json) IS
 'Copies a table to a collection of MongoDB from now on; returns the id of the mapping.
 relation: an ordinary or partitioned table of the caller''s, with a key. server: a server of mongodb_fdw on which the table''s owner has USAGE and a user mapping.
 collection, name: of the target and of the mapping; by default the table''s name. columns: those to send; NULL for all, later ones too.
 field_names: ''same'' or ''camelCase''. fields: field names by column, instead of that. casts: by column, see docs/types.md.
 id_cast, id_prefix: how the key becomes _id. filter: what stands after WHERE, over the row''s own columns, IMMUTABLE; rows that stop matching are deleted there.
 on_existing: what to do when the collection holds documents already: ''error'', ''replace'' or ''keep''. snapshot: send the rows that exist. lanes: how many workers write it, from 1 to 16.
+indexes: those that the collection is to have, as sync_index takes them; made in the background.
 Errors: 0A000 for lanes over a key that cannot be shared out, 42809 and 55000 for a table that cannot be synced, 42501 for missing rights, 42710 for a name or collection in use, 22023, 42602, 42701, 42703 for wrong arguments, 53400 without a free slot or background worker; each with a hint.';
 
 CREATE OR REPLACE FUNCTION plinth.sync_drop(name text) RETURNS void
@@ -110,12 +111,12 @@ Make sure that the other one does not deliver any more. Errors: 42501 for others
 -- Rights.
 
 REVOKE ALL ON FUNCTION plinth._sync_touch(), plinth._sync_mapping_added(), plinth.adopt(),
-    plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean, integer),
+    plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean, integer, json),
     plinth.sync_drop(text), plinth.sync_pause(text), plinth.sync_resume(text), plinth.sync_resync(text, text[]),
     plinth.sync_retry(bigint), plinth.sync_verify(text, boolean), plinth.sync_adopt(name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.adopt() TO plinth_admin;
 -- On purpose to PUBLIC: any role may own a table, and each function asks who calls.
 GRANT EXECUTE ON FUNCTION
-    plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean, integer),
+    plinth.sync_table(regclass, name, text, text, name[], text, jsonb, jsonb, text, text, text, text, boolean, integer, json),
     plinth.sync_drop(text), plinth.sync_pause(text), plinth.sync_resume(text), plinth.sync_resync(text, text[]),
     plinth.sync_retry(bigint), plinth.sync_verify(text, boolean), plinth.sync_adopt(name) TO PUBLIC;

@@ -54,6 +54,8 @@ struct PlinthMongoClient
 	mongoc_client_t *driver; /* NULL until needed, and again after a failure */
 	uint64 connections;
 	PlinthMongoError connect_error; /* why the last connection was not made; OK for none */
+	bool patient;                   /* may wait for an answer without end */
+	bool endless;                   /* does so now */
 	bool latch_was_set;
 	bool cancelled;
 	PlinthMongoWork meanwhile; /* NULL for none */

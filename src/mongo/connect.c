@@ -47,11 +47,22 @@ static void
 set_options(int fd, int family)
 {
 	int on = 1;
+#ifdef TCP_KEEPIDLE
+	int idle_s = 60;
+	int interval_s = 15;
+	int probes = 4;
+#endif
 
 	if (family == AF_UNIX)
 		return;
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+#ifdef TCP_KEEPIDLE
+	/* An index that is built sends nothing for hours, and nor does a server that has gone. */
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+#endif
 }
 
 /* A connected descriptor, or -1. */

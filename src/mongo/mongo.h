@@ -194,6 +194,63 @@ extern PlinthMongoStatus plinth_mongo_fence_remove(PlinthMongoClient *client,
 												   const char *collection, PlinthMongoError *error);
 
 /* -------------------------------------------------------------------------
+ * Indexes.
+ * -------------------------------------------------------------------------
+ */
+
+/* A declared index; palloc'd. */
+typedef struct PlinthMongoIndex
+{
+	PlinthBson spec; /* {"key": …, "name": …, …} as createIndexes takes it */
+	char *name;
+	char *json; /* the same as text: to be kept, and parsed again */
+	bool after; /* to be built after the rows that exist are sent */
+	int nfields;
+	char **fields; /* of the documents, that it looks at: the first names of its paths */
+} PlinthMongoIndex;
+
+/*
+ * Reads declarations from JSON text, an array of objects or one object:
+ * {"keys": {"a": 1, "b": -1}, "name": …, "unique": true, …}, options as
+ * createIndex takes them and "when": "before" or "after".  ERRORs: 22023 and
+ * 42710 for what is wrong or named twice, 54000 for too much.
+ */
+extern PlinthMongoIndex **plinth_mongo_indexes_parse(const char *json, int *n);
+
+/* Which of n indexes, as the server lists them, has the name; -1 for none. */
+extern int plinth_mongo_index_find(const PlinthBson *indexes, int n, const char *name);
+/* The name of an index as the server lists it; palloc'd, NULL for none. */
+extern char *plinth_mongo_index_name(PlinthBson index);
+/*
+ * What an index of the server's has otherwise than declared, for people;
+ * palloc'd, NULL where nothing.  What servers add or write otherwise does not
+ * count.
+ */
+extern char *plinth_mongo_index_difference(PlinthBson declared, PlinthBson found);
+
+/*
+ * Indexes are built by a patient client only: it waits for an answer for as
+ * long as the server takes, whatever plinth.sync_timeout is.
+ */
+extern void plinth_mongo_be_patient(PlinthMongoClient *client);
+/*
+ * Creates an index unless it is there; error's status is OTHER, DUPLICATE_KEY
+ * or BAD_DOCUMENT where the server refuses it, with the server's reason.
+ * Makes the collection where there is none.  For collections that are empty or
+ * new any client will do.
+ */
+extern PlinthMongoStatus plinth_mongo_index_create(PlinthMongoClient *client,
+												   const char *collection, PlinthBson spec,
+												   PlinthMongoError *error);
+/* Drops an index; OK where there is none. */
+extern PlinthMongoStatus plinth_mongo_index_drop(PlinthMongoClient *client, const char *collection,
+												 const char *name, PlinthMongoError *error);
+/* The indexes of a collection but that of _id; palloc'd.  None where there is no collection. */
+extern PlinthMongoStatus plinth_mongo_index_list(PlinthMongoClient *client, const char *collection,
+												 PlinthBson **indexes, int *nindexes,
+												 PlinthMongoError *error);
+
+/* -------------------------------------------------------------------------
  * BSON <-> datum.  These raise ERRORs: 54000 (too large, too deep), 22xxx.
  * -------------------------------------------------------------------------
  */

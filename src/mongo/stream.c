@@ -98,7 +98,9 @@ static ssize_t
 move_vectors(MongoStream *self, mongoc_iovec_t *iov, size_t iovcnt, size_t min_bytes,
 			 int32_t timeout_msec, bool writing)
 {
-	int64 deadline = plinth_mongo_now() + Max(timeout_msec, 0);
+	int64 deadline = self->client->endless && !writing && timeout_msec > 0
+						 ? PG_INT64_MAX
+						 : plinth_mongo_now() + Max(timeout_msec, 0);
 	ssize_t total = 0;
 	size_t index = 0;
 	size_t offset = 0;

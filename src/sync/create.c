@@ -28,6 +28,7 @@
 
 #include "decode/decode.h"
 #include "sync/create.h"
+#include "sync/index_int.h"
 #include "worker/worker.h"
 
 #define MAX_NAME_BYTES 200
@@ -298,7 +299,7 @@ check_lanes(int64 id, int lanes)
 						errhint("Use lanes => 1.")));
 }
 
-/* A decoder, and the lanes of each pair of server and owner. */
+/* A decoder, the lanes of each pair of server and owner, and one for indexes while there are any. */
 static void
 require_workers(void)
 {
@@ -308,11 +309,15 @@ require_workers(void)
 		0,
 		{0},
 		NULL};
+	static PlinthPlan indexes = {"SELECT FROM plinth.sync_indexes LIMIT 1", 0, {0}, NULL};
 	bool isnull;
+	int lanes;
 
 	plinth_base_spi_execute(&plan, NULL, NULL, false, SPI_OK_SELECT);
-	plinth_worker_require(1 + (int) DatumGetInt64(SPI_getbinval(
-								  SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
+	lanes = (int) DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	plinth_base_spi_execute(&indexes, NULL, NULL, false, SPI_OK_SELECT);
+	plinth_worker_require(1 + lanes + (int) SPI_processed);
 }
 
 void
@@ -337,6 +342,7 @@ plinth_sync_new_insert(PlinthSyncNew *arg)
 	if (arg->lanes > 1)
 		check_lanes(id, arg->lanes);
 	release_mapping(id, arg);
+	plinth_sync_indexes_declare(id, "", true, arg->indexes);
 	return id;
 }
 

@@ -27,7 +27,8 @@ typedef struct PlinthSyncNew
 	char *query;       /* likewise */
 	char *on_existing; /* "error", "replace" or "keep" */
 	bool snapshot;
-	int lanes; /* 0: one */
+	int lanes;     /* 0: one */
+	char *indexes; /* JSON, or NULL */
 	PlinthSyncFields fields;
 
 	/* by open and check */

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "sync/index_int.h"
 #include "sync/sync.h"
 #include "sync/sync_int.h"
 #include "worker/worker.h"
@@ -16,10 +17,18 @@ static const PlinthService lane_service = {
 	.numbered = true,
 };
 
+static const PlinthService indexes_service = {
+	.name = "indexes",
+	.wanted = plinth_sync_indexes_wanted,
+	.main = plinth_sync_indexes_main,
+	.numbered = true,
+};
+
 void
 plinth_sync_init(void)
 {
 	plinth_sync_shared_init();
 	plinth_sync_collect_init();
 	plinth_worker_service_declare(&lane_service);
+	plinth_worker_service_declare(&indexes_service);
 }

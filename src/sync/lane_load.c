@@ -9,6 +9,8 @@
 #include "worker/worker.h"
 
 #include "sync/share_int.h"
+#include "sync/index_int.h"
+#include "sync/sync_int.h"
 
 PlinthLaneMapping *
 plinth_sync_lane_mapping(PlinthLane *lane, int64 id)
@@ -94,6 +96,7 @@ mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 		return;
 	plinth_sync_store_tasks_load(mapping);
 	plinth_sync_store_counts(mapping);
+	mapping->indexes_pending = plinth_sync_indexes_pending(mapping->id);
 }
 
 static void

@@ -13,6 +13,8 @@
 #include "utils/pg_lsn.h"
 
 #include "sync/share_int.h"
+#include "sync/index_int.h"
+#include "sync/sync_int.h"
 
 /* How many rows it touched. */
 static uint64
@@ -75,6 +77,7 @@ plinth_sync_store_prepared(PlinthLaneMapping *mapping)
 					   Int64GetDatum(mapping->fence.slot_generation)};
 
 	run(&plan, values, NULL);
+	plinth_sync_indexes_doubt(mapping->id);
 	mapping->def->prepared = true;
 	mapping->def->adopting = false;
 	mapping->def->resyncing = false;

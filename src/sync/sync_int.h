@@ -345,7 +345,8 @@ typedef struct PlinthLaneMapping
 		int max; /* then: so many keys at once; 0: as many as set */
 	} cuts[PLINTH_SYNC_SOURCES];
 	TimestampTz cut_at;
-	bool cut_passed; /* others of its documents were taken since that began */
+	bool cut_passed;      /* others of its documents were taken since that began */
+	bool indexes_pending; /* a snapshot does not begin before these are made */
 	bool shape_stale;
 	bool look_due;        /* its definition may have changed without a sign */
 	XLogRecPtr sweep_lsn; /* of the first mark to sweep that is not a task yet, or 0 */

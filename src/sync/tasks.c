@@ -146,6 +146,8 @@ writers_gone(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task)
 
 	if (!task->waited)
 	{
+		if (mapping->indexes_pending)
+			return false;
 		plinth_decode_status(MyDatabaseId, &status);
 		if (status.pid == 0 || status.generation < mapping->loaded_generation)
 			return false;

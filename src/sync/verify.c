@@ -31,6 +31,7 @@
 #include "utils/tuplestore.h"
 
 #include "sync/api_int.h"
+#include "sync/index_int.h"
 #include "sync/verify_int.h"
 
 extern PGDLLEXPORT Datum plinth_sync_verify(PG_FUNCTION_ARGS);
@@ -160,6 +161,12 @@ collect(shm_mq_handle *queue, ReturnSetInfo *result, const PlinthSyncTarget *tar
 			break;
 		if (kind == PLINTH_VERIFY_ERROR)
 			raise_error(fields);
+		if (kind == PLINTH_VERIFY_UNDECLARED)
+		{
+			ereport(NOTICE, (errmsg("index \"%s\" of collection \"%s\" is not declared", fields[1],
+									fields[0])));
+			continue;
+		}
 		add_difference(result, target, fields);
 	}
 	MemoryContextSwitchTo(old);
@@ -183,6 +190,17 @@ mark(const PlinthSyncTarget *target, Datum *keys, int n)
 	plinth_sync_api_begin(&api);
 	plinth_sync_api_mark(
 		target->id, PointerGetDatum(construct_array(keys, n, TEXTOID, -1, false, TYPALIGN_INT)));
+	plinth_sync_api_end(&api);
+}
+
+/* Those that MongoDB does not have are made; those that differ are not touched. */
+static void
+make_indexes(const PlinthSyncTarget *target)
+{
+	PlinthSyncApi api;
+
+	plinth_sync_api_begin(&api);
+	plinth_sync_indexes_doubt(target->id);
 	plinth_sync_api_end(&api);
 }
 
@@ -213,6 +231,7 @@ mark_differences(ReturnSetInfo *result, const PlinthSyncTarget *target)
 		n = 0;
 	}
 	mark(target, keys, n);
+	make_indexes(target);
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_rescan(result->setResult);
 	MemoryContextDelete(context);

@@ -28,6 +28,7 @@ typedef enum PlinthVerifyMessage
 {
 	PLINTH_VERIFY_DIFFERENCE = 'D', /* key literal, difference, document id */
 	PLINTH_VERIFY_ERROR = 'E',      /* SQLSTATE, message, detail, hint */
+	PLINTH_VERIFY_UNDECLARED = 'U', /* collection, name of an index that is not declared */
 	PLINTH_VERIFY_DONE = 'C'
 } PlinthVerifyMessage;
 
@@ -65,6 +66,9 @@ extern void plinth_sync_verify_send(PlinthVerify *verify, PlinthVerifyMessage ki
 /* verify_compare.c: what differs, reported as it is found. */
 extern void plinth_sync_verify_rows(PlinthVerify *verify);
 extern void plinth_sync_verify_documents(PlinthVerify *verify);
+
+/* verify_indexes.c: indexes that are not as declared. */
+extern void plinth_sync_verify_indexes(PlinthVerify *verify);
 
 /* verify_recheck.c */
 typedef enum PlinthVerifyKind

@@ -285,6 +285,7 @@ compare(PlinthVerify *verify)
 	plinth_sync_verify_rows(verify);
 	plinth_worker_report("comparing", "documents");
 	plinth_sync_verify_documents(verify);
+	plinth_sync_verify_indexes(verify);
 	plinth_mongo_close(verify->client);
 }
 
