@@ -21,7 +21,6 @@ SELECT plinth.audit_event_enable();
 SELECT plinth.cache_create('page', ttl => '1 day', per_user => false, roles => '{authenticated}');
 SELECT plinth.rate_limit_create('bench', 1000000000, '1 hour');
 CREATE ROLE bench_app LOGIN IN ROLE authenticated;
-ALTER ROLE bench_app SET log_min_messages = 'error';
 CREATE TABLE bench_notes (key text PRIMARY KEY, owner_id uuid NOT NULL, body text NOT NULL);
 CREATE TABLE bench_audit (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), action text NOT NULL,
     resource text, actor uuid, metadata jsonb NOT NULL DEFAULT '{}');
@@ -105,8 +104,7 @@ def main():
         keys = os.path.join(place, "keys")
         try:
             fill(cursor, redis, keys)
-            # Outside of a transaction block context_begin warns that it ends with the statement, which is what is wanted: neither
-            # client nor log is told.
+            # Outside of a transaction block context_begin warns the client that it ends with the statement, which is what is wanted.
             ours = peers.PG.replace("user=" + os.environ["PGUSER"], "user=bench_app") + " options='-c client_min_messages=error'"
             contestants = {
                 "usual, flushed": usual_stack(redis, peers.PG),

@@ -78,7 +78,6 @@ BEGIN
     EXECUTE format('CREATE INDEX ON plinth.%I (recorded_at)', partition);
     EXECUTE format('CREATE INDEX ON plinth.%I (actor_user_id, recorded_at)', partition);
     EXECUTE format('CREATE INDEX ON plinth.%I (resource, recorded_at)', partition);
-    EXECUTE format('CREATE INDEX ON plinth.%I (subject_id) WHERE subject_id IS NOT NULL', partition);
     EXECUTE format('ALTER TABLE plinth.%I ENABLE ROW LEVEL SECURITY', partition);
     EXECUTE format('CREATE TRIGGER audit_entries_no_truncate BEFORE TRUNCATE ON plinth.%I
         FOR EACH STATEMENT EXECUTE FUNCTION plinth._audit_refuse_change()', partition);

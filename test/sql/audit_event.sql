@@ -93,7 +93,7 @@ SELECT plinth.audit_record('in.context', 'note:1', 'denied', '{"a": 1}') AS reco
 COMMIT;
 CALL pg_temp.wait_for($$ count(*) = 1 FROM plinth.audit_entries WHERE id = '$$ || :'event' || $$' $$);
 SELECT actor_user_id = :'ann' AS ann, count(*), count(source_lsn) AS by_wal, count(DISTINCT (action, resource, result, actor_user_id, actor_user_key, session_id,
-        impersonator_id, address, user_agent, db_role, application_name, metadata)) AS different
+        impersonator_id, api_key_id, address, user_agent, db_role, application_name, metadata)) AS different
     FROM plinth.audit_entries WHERE id IN (:'record', :'event') GROUP BY 1;
 CALL pg_temp.wait_for($$ count(*) = 7 FROM plinth.audit_entries WHERE id > '$$ || :'start' || $$' AND source_lsn IS NOT NULL $$);
 SELECT left(action, 20) AS action, left(resource, 20) AS resource, result, actor_user_id, actor_user_key, session_id, impersonator_id, user_agent,
