@@ -45,16 +45,21 @@ AS $$
      WHERE c.oid = relation AND key_attnums IS NOT NULL
 $$;
 
--- Everything that decides what a document looks like, apart from the rows: a
--- change of it makes every document be sent again.  So does whether a table is
--- in the WAL: what changed while it was not is known to nobody.
-CREATE OR REPLACE FUNCTION plinth._sync_shape(mapping_id bigint) RETURNS text
+-- The columns' numbers, in their order, as far as they are there by their names.
+CREATE OR REPLACE FUNCTION plinth._sync_attnums(relation oid, columns name[]) RETURNS smallint[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
-                                               m.filter, m.collection, m.server_name,
-                                               plinth._sync_unseen(m.relation)))
-           || ' ' || coalesce(pg_catalog.string_agg(
+    SELECT coalesce(pg_catalog.array_agg(a.attnum ORDER BY k.place), '{}')
+      FROM pg_catalog.unnest(columns) WITH ORDINALITY AS k (name, place)
+      JOIN pg_catalog.pg_attribute AS a
+        ON a.attrelid = relation AND a.attname = k.name AND NOT a.attisdropped
+$$;
+
+-- A table's columns, with the labels and attributes of their types: those of seen, or NULL for all.
+CREATE OR REPLACE FUNCTION plinth._sync_columns_shape(relation oid, seen smallint[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(pg_catalog.string_agg(
                pg_catalog.format('%s:%I:%s%s%s', a.attnum, a.attname,
                                  pg_catalog.format_type(a.atttypid, a.atttypmod),
                                  (SELECT '{' || pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ','
@@ -69,16 +74,49 @@ AS $$
                                     JOIN pg_catalog.pg_attribute AS c ON c.attrelid = r.typrelid
                                    WHERE r.oid IN (t.oid, t.typelem, t.typbasetype) AND r.typrelid <> 0
                                      AND c.attnum > 0 AND NOT c.attisdropped)),
-               ';' ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '')
+               ';' ORDER BY a.attnum), '')
+      FROM pg_catalog.pg_attribute AS a
+      JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+       AND (seen IS NULL OR a.attnum = ANY (seen))
+$$;
+
+-- What else a document depends on: its query, and the tables that stand in it.
+CREATE OR REPLACE FUNCTION plinth._sync_query_shape(mapping_id bigint) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_catalog.concat_ws('|', m.query,
+               (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', v.source, v.relation::oid, v.columns, v.roots), ';'
+                                             ORDER BY v.source)
+                  FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id),
+               (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', r.relation, plinth._sync_leaves(r.relation),
+                                                                  plinth._sync_unseen(r.relation),
+                                                                  plinth._sync_columns_shape(r.relation, NULL)), ';'
+                                             ORDER BY r.relation)
+                  FROM (SELECT DISTINCT v.relation::oid AS relation
+                          FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id) AS r))
+      FROM plinth.sync_mappings AS m
+     WHERE m.id = _sync_query_shape.mapping_id AND m.query IS NOT NULL
+$$;
+
+-- Everything that decides what a document looks like, apart from the rows: a
+-- change of it makes every document be sent again.  So does whether a table is
+-- in the WAL: what changed while it was not is known to nobody.
+CREATE OR REPLACE FUNCTION plinth._sync_shape(mapping_id bigint) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
+                                               m.filter, m.collection, m.server_name,
+                                               plinth._sync_unseen(m.relation), plinth._sync_query_shape(m.id)))
+           || ' ' || plinth._sync_columns_shape(m.relation, (
+               SELECT pg_catalog.array_agg(a.attnum)
+                 FROM pg_catalog.pg_attribute AS a
+                WHERE a.attrelid = m.relation
+                  AND (m.columns IS NULL OR a.attname = ANY (m.columns) OR m.fields ? a.attname::text
+                       OR a.attname = ANY (m.key_columns) OR a.attnum = ANY (s.key_attnums))))
       FROM plinth.sync_mappings AS m
       LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
-      LEFT JOIN pg_catalog.pg_attribute AS a
-        ON a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped
-       AND (m.columns IS NULL OR a.attname = ANY (m.columns) OR m.fields ? a.attname::text
-            OR a.attname = ANY (m.key_columns) OR a.attnum = ANY (s.key_attnums))
-      LEFT JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
      WHERE m.id = _sync_shape.mapping_id
-     GROUP BY m.id
 $$;
 
 -- The name that a column has now which was called so when the mapping was last settled.
@@ -204,6 +242,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION plinth._sync_rows(oid), plinth._sync_unseen(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
+    plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[]), plinth._sync_query_shape(bigint),
     plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
     plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;
 -- sync_table and sync_resync ask as plinth_owner.

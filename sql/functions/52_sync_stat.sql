@@ -30,7 +30,8 @@ SELECT m.name, m.relation, m.server_name, m.collection,
        coalesce(t.retries, 0) AS retries,
        coalesce(t.keys_in_memory, 0)
            + (SELECT pg_catalog.count(*) FROM plinth.sync_dirty AS d
-               WHERE d.mapping_id = m.id AND d.zombie_stage = 0) AS keys_owed,
+               WHERE d.mapping_id = m.id AND d.zombie_stage = 0)
+           + (SELECT pg_catalog.count(*) FROM plinth.sync_via AS v WHERE v.mapping_id = m.id) AS keys_owed,
        (SELECT pg_catalog.count(*) FROM plinth.sync_dirty AS d
          WHERE d.mapping_id = m.id AND d.zombie_stage > 0) AS keys_to_rewrite,
        k.kind AS task, k.done AS task_done,

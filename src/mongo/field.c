@@ -6,11 +6,13 @@
 
 #include "catalog/pg_type.h"
 #include "mongo/bson_int.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 struct PlinthMongoField
 {
-	char *name; /* UTF-8 */
+	char *name; /* UTF-8; NULL: its members are fields of the document */
 	int namelen;
 	char *micros_name; /* of the sibling; NULL for none */
 	int micros_namelen;
@@ -38,6 +40,42 @@ plinth_mongo_field(const char *name, Oid type, int32 typmod, const char *cast)
 	return field;
 }
 
+PlinthMongoField *
+plinth_mongo_field_spread(Oid type)
+{
+	PlinthMongoField *field = palloc0(sizeof(PlinthMongoField));
+	Oid base = getBaseType(type);
+
+	if (base != JSONBOID && base != RECORDOID && get_typtype(base) != TYPTYPE_COMPOSITE)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a document cannot be made of type %s", format_type_be(type)),
+						errhint("Use jsonb or a composite type.")));
+	field->encoder = plinth_mongo_encoder(type, MONGO_CAST_NONE);
+	return field;
+}
+
+/* Members of one value as fields of the document, which has its _id. */
+static void
+append_spread(const PlinthMongoField *field, bson_t *bson, Datum value, bool isnull)
+{
+	bson_iter_t iter;
+
+	if (isnull)
+		return;
+	if (field->encoder->type != JSONBOID)
+		plinth_mongo_append_attributes(field->encoder, bson, value, 1);
+	else if (!plinth_mongo_append_members(bson, value))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the document is not a JSON object"),
+						errhint("Make it with jsonb_build_object().")));
+	plinth_mongo_check_size(bson);
+	/* The first is ours. */
+	if (bson_iter_init(&iter, bson) && bson_iter_next(&iter) && bson_iter_find(&iter, "_id"))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a field cannot be named \"_id\""),
+						errhint("The key of the row becomes _id by itself.")));
+}
+
 static void
 append_micros(const PlinthMongoField *field, bson_t *bson, Datum value)
 {
@@ -56,7 +94,9 @@ append_micros(const PlinthMongoField *field, bson_t *bson, Datum value)
 static void
 append_field(const PlinthMongoField *field, bson_t *bson, Datum value, bool isnull)
 {
-	if (isnull)
+	if (field->name == NULL)
+		append_spread(field, bson, value, isnull);
+	else if (isnull)
 	{
 		MONGO_APPEND(bson_append_null(bson, field->name, field->namelen));
 		if (field->micros_name != NULL)

@@ -269,6 +269,12 @@ extern PlinthMongoField *plinth_mongo_field(const char *name, Oid type, int32 ty
 											const char *cast);
 
 /*
+ * A jsonb object, json object or composite whose members become fields of the
+ * document itself; 22023 for any other type.
+ */
+extern PlinthMongoField *plinth_mongo_field_spread(Oid type);
+
+/*
  * How a row's key becomes _id: one column by itself (with a prefix: as text),
  * several as a sub-document.  cast as above, only "string", "objectId",
  * "int", "long", "uuid"; every choice is injective: timestamps, and numerics

@@ -14,6 +14,10 @@
  * to their ancestors under the historic snapshot, that is as they were when
  * the change was made.
  *
+ * A table that stands in a document's query is a target too, at each place
+ * where it stands (plinth.sync_sources): what is marked then are the values of
+ * the columns that lead to the document's root (collect_key.c, via.c).
+ *
  * A change whose old key cannot be told from what the WAL holds (under a
  * replica identity that does not hold it, an UPDATE without an old tuple may
  * have changed the key) becomes a mark to sweep the mapping, one whose new key
@@ -40,22 +44,13 @@
 #include "sync/share_int.h"
 #include "worker/worker.h"
 
-/* A target as seen from one table: the mapping's own, or a partition. */
-typedef struct TableTarget
-{
-	const PlinthCollectTarget *target;
-	bool covered; /* an old tuple is missing only where the key stayed what it was */
-	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS];
-	FmgrInfo output[PLINTH_SYNC_MAX_KEYS];
-} TableTarget;
-
 typedef struct TableEntry
 {
 	Oid relid; /* hash key; while a table is rewritten, of the new heap */
 	bool valid;
 	MemoryContext context; /* of targets and below; NULL without */
 	int ntargets;
-	TableTarget *targets;
+	PlinthCollectSeen *targets;
 } TableEntry;
 
 typedef struct TransactionEntry
@@ -167,55 +162,6 @@ collect_slot_lost(const char *reason)
 	plinth_base_generation_touch(PLINTH_GEN_SYNC);
 }
 
-/* Does the table's replica identity hold every key column? */
-static bool
-is_covered(const TableTarget *seen, Relation relation)
-{
-	Bitmapset *identity;
-
-	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
-		return true;
-	identity = RelationGetIdentityKeyBitmap(relation);
-	for (int i = 0; i < seen->target->nkeys; i++)
-	{
-		if (!bms_is_member(seen->attnums[i] - FirstLowInvalidHeapAttributeNumber, identity))
-			return false;
-	}
-	return true;
-}
-
-/* The key columns of a target in this table, by the names they have at this point of the WAL. */
-static bool
-resolve_target(TableTarget *seen, Relation relation, Oid relid)
-{
-	const PlinthCollectTarget *target = seen->target;
-
-	for (int i = 0; i < target->nkeys; i++)
-	{
-		AttrNumber attnum = target->attnums[i];
-		Form_pg_attribute attr;
-		Oid output;
-		bool varlena;
-
-		if (relid != target->relation)
-		{
-			char *name = get_attname(target->relation, attnum, true);
-
-			attnum = name == NULL ? InvalidAttrNumber : get_attnum(relid, name);
-		}
-		if (attnum <= 0 || attnum > RelationGetNumberOfAttributes(relation))
-			return false;
-		attr = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
-		if (attr->attisdropped)
-			return false;
-		seen->attnums[i] = attnum;
-		getTypeOutputInfo(attr->atttypid, &output, &varlena);
-		fmgr_info_cxt(output, &seen->output[i], CurrentMemoryContext);
-	}
-	seen->covered = is_covered(seen, relation);
-	return target->nkeys > 0;
-}
-
 /* relid is the table's own oid, or of the one whose new heap it is to be. */
 static TableEntry *
 table_entry(Relation relation, Oid relid)
@@ -254,7 +200,7 @@ table_entry(Relation relation, Oid relid)
 	foreach (lc, targets)
 	{
 		PlinthCollectTarget *target = lfirst(lc);
-		TableTarget *seen;
+		PlinthCollectSeen *seen;
 
 		if (target->relation != relid && !list_member_oid(ancestors, target->relation))
 			continue;
@@ -263,12 +209,11 @@ table_entry(Relation relation, Oid relid)
 			entry->context =
 				AllocSetContextCreate(tables_context, "plinth collect table", ALLOCSET_SMALL_SIZES);
 			MemoryContextSwitchTo(entry->context);
-			entry->targets = palloc0(sizeof(TableTarget) * list_length(targets));
+			entry->targets = palloc0(sizeof(PlinthCollectSeen) * list_length(targets));
 		}
 		seen = &entry->targets[entry->ntargets++];
 		seen->target = target;
-		if (!resolve_target(seen, relation, relid))
-			seen->attnums[0] = InvalidAttrNumber;
+		plinth_sync_collect_resolve(seen, relation, relid);
 	}
 	MemoryContextSwitchTo(old);
 	entry->valid = true;
@@ -326,43 +271,13 @@ push_mark(TransactionId xid, const PlinthCollectTarget *target, uint8 kind, cons
 }
 
 /*
- * A key column of a tuple; false when neither it nor older, the same row
- * before, holds it.
+ * Rows have gone that nobody can name: documents of their own go by a sweep,
+ * those that they were a part of are not known, and all are sent again.
  */
-static bool
-key_value(TupleDesc desc, AttrNumber attnum, HeapTuple tuple, HeapTuple older, Datum *value)
+static uint8
+mark_without_trace(const PlinthCollectTarget *target)
 {
-	bool isnull;
-
-	*value = heap_getattr(tuple, attnum, desc, &isnull);
-	if (isnull)
-		return false;
-	if (TupleDescAttr(desc, attnum - 1)->attlen != -1 ||
-		!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(*value)))
-		return true;
-	/* An unchanged TOAST value is not in the WAL, only a pointer to it; the old tuple has it whole. */
-	return older != NULL && key_value(desc, attnum, older, NULL, value);
-}
-
-/* The key of one tuple; false when it is not all known. */
-static bool
-key_of(TableTarget *seen, Relation relation, HeapTuple tuple, HeapTuple older, StringInfo key)
-{
-	TupleDesc desc = RelationGetDescr(relation);
-
-	resetStringInfo(key);
-	if (tuple == NULL || seen->attnums[0] == InvalidAttrNumber)
-		return false;
-	for (int i = 0; i < seen->target->nkeys; i++)
-	{
-		Datum value;
-
-		if (!key_value(desc, seen->attnums[i], tuple, older, &value))
-			return false;
-		appendStringInfoString(key, OutputFunctionCall(&seen->output[i], value));
-		appendStringInfoChar(key, '\0');
-	}
-	return true;
+	return target->source < 0 ? PLINTH_SYNC_MARK_SWEEP : PLINTH_SYNC_MARK_ALL;
 }
 
 static void
@@ -378,21 +293,25 @@ collect_change(TransactionId xid, Relation relation, Oid relid, PlinthDecodeChan
 	initStringInfo(&newkey);
 	for (int i = 0; i < entry->ntargets; i++)
 	{
-		TableTarget *seen = &entry->targets[i];
-		bool has_old = key_of(seen, relation, oldtuple, NULL, &oldkey);
-		bool has_new = key_of(seen, relation, newtuple, oldtuple, &newkey);
-		bool old_known = has_old || kind == PLINTH_DECODE_INSERT ||
+		PlinthCollectSeen *seen = &entry->targets[i];
+		PlinthCollectKey has_old =
+			plinth_sync_collect_key(seen, relation, oldtuple, NULL, true, &oldkey);
+		PlinthCollectKey has_new =
+			plinth_sync_collect_key(seen, relation, newtuple, oldtuple, false, &newkey);
+		uint8 mark = seen->target->via ? PLINTH_SYNC_MARK_VIA : PLINTH_SYNC_MARK_KEY;
+		bool old_known = has_old != PLINTH_COLLECT_UNKNOWN || kind == PLINTH_DECODE_INSERT ||
 						 (kind == PLINTH_DECODE_UPDATE && oldtuple == NULL && seen->covered);
 
-		if (has_old)
-			push_mark(xid, seen->target, PLINTH_SYNC_MARK_KEY, oldkey.data, oldkey.len);
-		if (has_new && !(has_old && oldkey.len == newkey.len &&
-						 memcmp(oldkey.data, newkey.data, newkey.len) == 0))
-			push_mark(xid, seen->target, PLINTH_SYNC_MARK_KEY, newkey.data, newkey.len);
-		if (!has_new && kind != PLINTH_DECODE_DELETE)
+		if (has_old == PLINTH_COLLECT_KNOWN)
+			push_mark(xid, seen->target, mark, oldkey.data, oldkey.len);
+		if (has_new == PLINTH_COLLECT_KNOWN &&
+			!(has_old == PLINTH_COLLECT_KNOWN && oldkey.len == newkey.len &&
+			  memcmp(oldkey.data, newkey.data, newkey.len) == 0))
+			push_mark(xid, seen->target, mark, newkey.data, newkey.len);
+		if (has_new == PLINTH_COLLECT_UNKNOWN && kind != PLINTH_DECODE_DELETE)
 			push_mark(xid, seen->target, PLINTH_SYNC_MARK_ALL, NULL, 0);
 		else if (!old_known)
-			push_mark(xid, seen->target, PLINTH_SYNC_MARK_SWEEP, NULL, 0);
+			push_mark(xid, seen->target, mark_without_trace(seen->target), NULL, 0);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work_context);
@@ -408,7 +327,11 @@ collect_truncate(TransactionId xid, int nrelations, Relation relations[])
 		TableEntry *entry = table_entry(relations[i], RelationGetRelid(relations[i]));
 
 		for (int j = 0; j < entry->ntargets; j++)
-			push_mark(xid, entry->targets[j].target, PLINTH_SYNC_MARK_SWEEP, NULL, 0);
+		{
+			const PlinthCollectTarget *target = entry->targets[j].target;
+
+			push_mark(xid, target, mark_without_trace(target), NULL, 0);
+		}
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work_context);

@@ -9,6 +9,7 @@
  *
  *	- An acknowledgement clears only marks made before the row was read: a key
  *	  that is marked while it flies, or later, is owed again.
+ *	- A key is taken once every transaction that marked it is visible.
  *	- lsn of a key is that of its first mark not yet let go; owed is ordered by
  *	  it, so the least lsn that is still needed is at its head or in one of the
  *	  other lists.
@@ -98,6 +99,41 @@ move_to_owed(PlinthDirtySet *set, PlinthDirtyKey *key, XLogRecPtr lsn)
 	dlist_push_head(&set->owed, &key->node);
 }
 
+/*
+ * A mark of another transaction.  Those of a row are visible in the order of
+ * their commits, since each waits for its lock on the row; but a document is
+ * made of many rows, and a commit that was decoded before may be visible later.
+ */
+static void
+note_xid(PlinthDirtySet *set, PlinthDirtyKey *key, TransactionId xid)
+{
+	if (!TransactionIdIsValid(xid) || xid == key->xid)
+		return;
+	if (set->many_rows && TransactionIdIsValid(key->xid) && TransactionIdIsInProgress(key->xid))
+	{
+		MemoryContext old = MemoryContextSwitchTo(set->context);
+
+		set->hidden = list_append_unique_oid(set->hidden, key->xid);
+		key->entangled = true;
+		MemoryContextSwitchTo(old);
+	}
+	key->xid = xid;
+}
+
+/* Are all transactions visible that were hidden behind others? */
+static bool
+none_hidden(PlinthDirtySet *set)
+{
+	ListCell *lc;
+
+	foreach (lc, set->hidden)
+	{
+		if (!TransactionIdIsInProgress(lfirst_oid(lc)))
+			set->hidden = foreach_delete_current (set->hidden, lc);
+	}
+	return set->hidden == NIL;
+}
+
 void
 plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const char *key,
 					   bool zombie)
@@ -132,7 +168,7 @@ plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const ch
 	}
 
 	dirty = entry->dirty;
-	dirty->xid = mark->xid;
+	note_xid(set, dirty, mark->xid);
 	dirty->zombie |= zombie;
 	if (dirty->in_flight)
 		dirty->again = true;
@@ -176,6 +212,12 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 			}
 			visible = key->xid;
 		}
+		if (key->entangled && !none_hidden(set))
+		{
+			passed++;
+			continue;
+		}
+		key->entangled = false;
 		dlist_delete(&key->node);
 		set->nowed--;
 		dlist_push_tail(&set->flying, &key->node);

@@ -7,7 +7,8 @@
  *
  *	1. takes the marks that have come from the decoder, as far as there is room;
  *	2. loads mappings anew and settles tables' definitions where they moved;
- *	3. moves keys to sync_dirty where they cannot be written now (room.c);
+ *	3. finds the roots that changed rows of joined tables lead to (via.c), and
+ *	   moves keys to sync_dirty where they cannot be written now (room.c);
  *	4. makes sure of the connection and of each mapping's fence;
  *	5. writes: changes first, then what can wait (turns.c);
  *	6. moves the fences, writes down what they cover, tells how far it is.
@@ -33,6 +34,7 @@
 
 #include "sync/report_int.h"
 #include "sync/share_int.h"
+#include "sync/via_int.h"
 
 #define MARKS_AT_ONCE 20000
 #define ACKS_A_FENCE 10000
@@ -173,7 +175,8 @@ relation_moved(Datum arg, Oid relid)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
 
-		if (mapping->def != NULL && (relid == InvalidOid || relid == mapping->def->relation))
+		if (mapping->def != NULL && (relid == InvalidOid || relid == mapping->def->relation ||
+									 plinth_sync_mapping_reads(mapping->def, relid)))
 			the_lane->shapes_stale = mapping->shape_stale = true;
 	}
 }
@@ -235,12 +238,15 @@ take_mark(PlinthLane *lane, const PlinthSyncMark *mark, const char *key, Size *u
 		mark_sweep(lane, mapping, mark);
 	else
 	{
+		PlinthDirtySet *set = mark->kind == PLINTH_SYNC_MARK_VIA ? &mapping->via : &mapping->dirty;
+
 		/* The decoder may not know the number of lanes that we know, or may have sent this before it did. */
-		if (!mapping->foreign && !plinth_sync_share_mine(lane, mapping, key, mark->keylen))
+		if (set == &mapping->dirty && !mapping->foreign &&
+			!plinth_sync_share_mine(lane, mapping, key, mark->keylen))
 			mapping->foreign = true;
-		*used -= mapping->dirty.bytes;
-		plinth_sync_dirty_mark(&mapping->dirty, mark, key, mark->lsn < lane->start_lsn);
-		*used += mapping->dirty.bytes;
+		*used -= set->bytes;
+		plinth_sync_dirty_mark(set, mark, key, mark->lsn < lane->start_lsn);
+		*used += set->bytes;
 	}
 }
 
@@ -394,6 +400,7 @@ turn(PlinthLane *lane, bool *did)
 	if (lane->gone)
 		return;
 	settle_sweeps(lane);
+	*did |= plinth_sync_via_step(lane);
 	plinth_sync_room_make(lane);
 	if (lane->retry_at <= GetCurrentTimestamp() && lane->mappings != NIL &&
 		plinth_sync_connect(lane))

@@ -8,9 +8,9 @@
 #include "utils/memutils.h"
 #include "worker/worker.h"
 
-#include "sync/share_int.h"
 #include "sync/index_int.h"
-#include "sync/sync_int.h"
+#include "sync/share_int.h"
+#include "sync/via_int.h"
 
 PlinthLaneMapping *
 plinth_sync_lane_mapping(PlinthLane *lane, int64 id)
@@ -46,6 +46,8 @@ mapping_create(PlinthLane *lane, int64 id)
 	mapping->stat.key.mapping = id;
 	mapping->shape_stale = true;
 	plinth_sync_dirty_init(&mapping->dirty, lane->context);
+	plinth_sync_dirty_init(&mapping->via, lane->context);
+	mapping->via.many_rows = true;
 	return mapping;
 }
 
@@ -57,6 +59,7 @@ mapping_remove(PlinthLane *lane, PlinthLaneMapping *mapping)
 	plinth_sync_apply_drop(mapping);
 	plinth_sync_task_drop(mapping);
 	MemoryContextDelete(mapping->dirty.context);
+	MemoryContextDelete(mapping->via.context);
 	MemoryContextDelete(mapping->tasks_context);
 	plinth_sync_stat_remove(MyDatabaseId, mapping->id);
 	pfree(mapping);
@@ -90,10 +93,19 @@ mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 	if (old == NULL || mapping->def == NULL || mapping->def->adopting || mapping->def->resyncing ||
 		!mapping->def->prepared || (old->blocked != NULL && mapping->def->blocked == NULL))
 		mapping->verified_fence = false;
+	if (old != NULL && mapping->def != NULL && old->query != NULL &&
+		strcmp(old->vias_text, mapping->def->vias_text) != 0)
+	{
+		/* As with a new mapping: a snapshot begins when the decoder knows these sources for sure. */
+		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+		mapping->loaded_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
+	}
 	if (old != NULL)
 		plinth_sync_mapping_free(old);
 	if (mapping->def == NULL)
 		return;
+	mapping->dirty.many_rows = mapping->def->query != NULL;
+	plinth_sync_via_counts(lane, mapping);
 	plinth_sync_store_tasks_load(mapping);
 	plinth_sync_store_counts(mapping);
 	mapping->indexes_pending = plinth_sync_indexes_pending(mapping->id);

@@ -29,6 +29,7 @@
 #include "utils/typcache.h"
 
 #include "sync/read_int.h"
+#include "sync/via_int.h"
 
 char *
 plinth_sync_camel_case(const char *name)
@@ -126,8 +127,8 @@ take_row(PlinthSyncMapping *m, char **filter, char **id_cast, char **id_prefix)
 	m->slot_generation = isnull ? 0 : DatumGetInt64(value);
 }
 
-static void
-problem(PlinthSyncMapping *m, const char *what, const char *hint)
+void
+plinth_sync_mapping_problem(PlinthSyncMapping *m, const char *what, const char *hint)
 {
 	if (m->problem != NULL)
 		return;
@@ -145,7 +146,8 @@ check_rights(PlinthSyncMapping *m)
 
 	if (!HeapTupleIsValid(tuple))
 	{
-		problem(m, "the table was dropped", "Remove the mapping with plinth.sync_drop().");
+		plinth_sync_mapping_problem(m, "the table was dropped",
+									"Remove the mapping with plinth.sync_drop().");
 		return;
 	}
 	class = (Form_pg_class) GETSTRUCT(tuple);
@@ -158,21 +160,23 @@ check_rights(PlinthSyncMapping *m)
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(m->owner)))
 	{
-		problem(m, "the mapping's owner was dropped",
-				"Create the mapping again as the table's owner.");
+		plinth_sync_mapping_problem(m, "the mapping's owner was dropped",
+									"Create the mapping again as the table's owner.");
 		return;
 	}
 	if (!has_privs_of_role(m->owner, relowner))
-		problem(m, "the mapping's owner does not own the table any more",
-				"Give the table back, or create the mapping again as its new owner.");
+		plinth_sync_mapping_problem(
+			m, "the mapping's owner does not own the table any more",
+			"Give the table back, or create the mapping again as its new owner.");
 	server = GetForeignServerByName(m->server, true);
 	if (server == NULL)
-		problem(m, "the server was dropped", "Create it again, or use plinth.sync_drop().");
+		plinth_sync_mapping_problem(m, "the server was dropped",
+									"Create it again, or use plinth.sync_drop().");
 	else if (!DatumGetBool(DirectFunctionCall3(
 				 has_server_privilege_id_id, ObjectIdGetDatum(m->owner),
 				 ObjectIdGetDatum(server->serverid), CStringGetTextDatum("USAGE"))))
-		problem(m, "the mapping's owner may not use the server any more",
-				"GRANT USAGE ON FOREIGN SERVER to the mapping's owner.");
+		plinth_sync_mapping_problem(m, "the mapping's owner may not use the server any more",
+									"GRANT USAGE ON FOREIGN SERVER to the mapping's owner.");
 }
 
 /* OPERATOR(schema.name) of a comparison by the type's default btree operator class. */
@@ -252,40 +256,55 @@ page_tail(PlinthSyncMapping *m, const char *filter, bool cursor)
 	return sql.data;
 }
 
-/* Rows by their keys, in arrays of text; a key without a row comes back with NULLs. */
+/* A key without a row comes back with NULLs. */
+void
+plinth_sync_mapping_keys_head(PlinthSyncMapping *m, StringInfo sql, const char *columns)
+{
+	appendStringInfoString(sql, "SELECT \"plinth k\".\"plinth n\"");
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(sql, ", t.%s", quote_identifier(m->key_names[i]));
+	appendStringInfo(sql, "%s FROM ROWS FROM (", columns);
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(sql, "%spg_catalog.unnest($%d::text[])", i > 0 ? ", " : "", i + 1);
+	/* What somebody else wrote after this must not find these by a name of its own. */
+	appendStringInfoString(sql, ") WITH ORDINALITY AS \"plinth k\" (");
+	for (int i = 0; i < m->nkeys; i++)
+		appendStringInfo(sql, "\"plinth k%d\", ", i);
+	appendStringInfoString(sql, "\"plinth n\") LEFT JOIN ");
+}
+
+char *
+plinth_sync_mapping_is_key(PlinthSyncMapping *m, const char *alias, int i)
+{
+	return psprintf(
+		"%s.%s %s \"plinth k\".\"plinth k%d\"::%s", alias, quote_identifier(m->key_names[i]),
+		operator_name(m->key_types[i], BTEqualStrategyNumber), i, type_name(m->key_types[i]));
+}
+
+/* Rows by their keys. */
 static char *
-keys_sql(PlinthSyncMapping *m, const char *keycols, const char *columns, const char *filter)
+keys_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT k.n%s%s FROM ROWS FROM (", keycols, columns);
-	for (int i = 0; i < m->nkeys; i++)
-		appendStringInfo(&sql, "%spg_catalog.unnest($%d::text[])", i > 0 ? ", " : "", i + 1);
-	appendStringInfoString(&sql, ") WITH ORDINALITY AS k (");
-	for (int i = 0; i < m->nkeys; i++)
-		appendStringInfo(&sql, "k%d, ", i);
-	/* A filter knows the row's own columns only, whatever those of k are called. */
-	appendStringInfo(&sql, "n) LEFT JOIN (SELECT t.* FROM %s%s AS t WHERE (%s)) AS t ON ", m->only,
+	plinth_sync_mapping_keys_head(m, &sql, columns);
+	/* A filter knows the row's own columns only. */
+	appendStringInfo(&sql, "(SELECT t.* FROM %s%s AS t WHERE (%s)) AS t ON ", m->only,
 					 m->relation_name, filter != NULL ? filter : "true");
 	for (int i = 0; i < m->nkeys; i++)
-		appendStringInfo(
-			&sql, "%st.%s %s k.k%d::%s", i > 0 ? " AND " : "", quote_identifier(m->key_names[i]),
-			operator_name(m->key_types[i], BTEqualStrategyNumber), i, type_name(m->key_types[i]));
+		appendStringInfo(&sql, "%s%s", i > 0 ? " AND " : "", plinth_sync_mapping_is_key(m, "t", i));
 	return sql.data;
 }
 
-static void
-build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
+void
+plinth_sync_mapping_pages(PlinthSyncMapping *m, const char *columns, const char *filter)
 {
 	StringInfoData keycols;
-	MemoryContext old = MemoryContextSwitchTo(m->context);
 
 	initStringInfo(&keycols);
 	for (int i = 0; i < m->nkeys; i++)
 		appendStringInfo(&keycols, ", t.%s", quote_identifier(m->key_names[i]));
-	m->keys_sql = keys_sql(m, keycols.data, columns, filter);
-	m->absent_sql = keys_sql(m, keycols.data, "", filter);
 	for (int keys_only = 0; keys_only < 2; keys_only++)
 	{
 		m->page_head[keys_only] = psprintf("SELECT 0::bigint%s%s FROM %s", keycols.data,
@@ -293,6 +312,16 @@ build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
 		for (int cursor = 0; cursor < 2; cursor++)
 			m->page_tail[cursor][keys_only] = page_tail(m, keys_only ? NULL : filter, cursor == 1);
 	}
+}
+
+static void
+build_sql(PlinthSyncMapping *m, const char *columns, const char *filter)
+{
+	MemoryContext old = MemoryContextSwitchTo(m->context);
+
+	m->keys_sql = keys_sql(m, columns, filter);
+	m->absent_sql = keys_sql(m, "", filter);
+	plinth_sync_mapping_pages(m, columns, filter);
 	MemoryContextSwitchTo(old);
 }
 
@@ -310,19 +339,21 @@ check_filter(PlinthSyncMapping *m)
 
 /*
  * The mapping's columns as they are now.  Key columns are fields as well only
- * where they were asked for by name: _id holds them.
+ * where they were asked for by name: _id holds them.  Without an idspec a key
+ * column is missing.  Returns the fields' columns as SQL.
  */
-static void
-load_columns(PlinthSyncMapping *m, const char *filter, const char *id_cast, const char *id_prefix)
+static char *
+load_columns(PlinthSyncMapping *m, const char *id_cast, const char *id_prefix)
 {
 	static PlinthPlan plan = {
 		"SELECT a.attname::text, a.attnum, a.atttypid, a.atttypmod,"
 		"       m.fields ->> a.attname, m.field_names, m.casts ->> a.attname,"
 		"       coalesce(array_position(s.key_attnums, a.attnum),"
 		"                array_position(m.key_columns, a.attname)),"
-		"       a.attname = ANY (m.columns) OR m.fields ? a.attname::text"
-		"       OR (m.columns IS NULL AND"
-		"           NOT coalesce(a.attnum = ANY (s.key_attnums), a.attname = ANY (m.key_columns)))"
+		"       m.query IS NULL AND"
+		"       (a.attname = ANY (m.columns) OR m.fields ? a.attname::text"
+		"        OR (m.columns IS NULL AND"
+		"            NOT coalesce(a.attnum = ANY (s.key_attnums), a.attname = ANY (m.key_columns))))"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		"  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation AND a.attnum > 0"
 		"   AND NOT a.attisdropped WHERE m.id = $1 ORDER BY a.attnum",
@@ -379,20 +410,30 @@ load_columns(PlinthSyncMapping *m, const char *filter, const char *id_cast, cons
 			appendStringInfo(&columns, ", t.%s", quote_identifier(name));
 		}
 	}
+	if (nkeys > 0 && nkeys == m->nkeys)
+		m->idspec =
+			plinth_mongo_id_spec(m->nkeys, id_names, m->key_types, key_typmods, id_cast, id_prefix);
 	MemoryContextSwitchTo(old);
-	if (nkeys == 0 || nkeys != m->nkeys)
+	return columns.data;
+}
+
+static void
+load_queries(PlinthSyncMapping *m, const char *filter, const char *id_cast, const char *id_prefix)
+{
+	const char *columns = load_columns(m, id_cast, id_prefix);
+
+	if (m->idspec == NULL)
+		plinth_sync_mapping_problem(
+			m, "a key column was dropped",
+			"Create the mapping again with plinth.sync_drop() and plinth.sync_table().");
+	else if (m->query != NULL)
+		plinth_sync_document_compile(m);
+	else
 	{
-		problem(m, "a key column was dropped",
-				"Create the mapping again with plinth.sync_drop() and plinth.sync_table().");
-		return;
+		build_sql(m, columns, filter);
+		if (filter != NULL)
+			check_filter(m);
 	}
-	old = MemoryContextSwitchTo(m->context);
-	m->idspec =
-		plinth_mongo_id_spec(m->nkeys, id_names, m->key_types, key_typmods, id_cast, id_prefix);
-	MemoryContextSwitchTo(old);
-	build_sql(m, columns.data, filter);
-	if (filter != NULL)
-		check_filter(m);
 }
 
 /* Loading what cannot be run must not fail: the reason is kept instead. */
@@ -409,7 +450,7 @@ compile(PlinthSyncMapping *m, const char *filter, const char *id_cast, const cha
 	{
 		check_rights(m);
 		if (m->problem == NULL)
-			load_columns(m, filter, id_cast, id_prefix);
+			load_queries(m, filter, id_cast, id_prefix);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH ()
@@ -424,13 +465,19 @@ compile(PlinthSyncMapping *m, const char *filter, const char *id_cast, const cha
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			ReThrowError(error);
-		if (m->absent_sql == NULL)
-			problem(m, error->message,
-					error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
+		if (m->query != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			plinth_sync_mapping_problem(
+				m, psprintf("its query cannot be used: %s", error->message),
+				"Undo what was renamed, dropped or replaced (it goes on by itself then), or make the "
+				"mapping again by plinth.sync_drop() and plinth.sync_document().");
+		else if (m->absent_sql == NULL)
+			plinth_sync_mapping_problem(
+				m, error->message, error->hint != NULL ? error->hint : "See plinth.sync_mappings.");
 		else if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			problem(m, psprintf("its filter cannot be used: %s", error->message),
-					"Undo what was renamed or dropped, or make the mapping again by "
-					"plinth.sync_drop() and plinth.sync_table(). It goes on by itself then.");
+			plinth_sync_mapping_problem(
+				m, psprintf("its filter cannot be used: %s", error->message),
+				"Undo what was renamed or dropped, or make the mapping again by "
+				"plinth.sync_drop() and plinth.sync_table(). It goes on by itself then.");
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -445,7 +492,8 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		"       m.on_existing, m.paused, m.filter, m.id_cast, m.id_prefix, s.blocked, s.shape,"
 		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
 		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing,"
-		"       plinth._sync_is_keyed(m.relation, s.key_attnums), plinth._sync_unseen(m.relation)"
+		"       plinth._sync_is_keyed(m.relation, s.key_attnums), plinth._sync_unseen(m.relation),"
+		"       m.query"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" WHERE m.id = $1",
 		1,
@@ -477,14 +525,17 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	resyncing = column_datum(20, &isnull);
 	m->resyncing = !isnull && DatumGetBool(resyncing);
 	if (strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 22), "") != 0)
-		problem(
+		plinth_sync_mapping_problem(
 			m,
 			"the table, or a partition, is UNLOGGED or foreign now: its changes are not in the WAL",
 			"ALTER TABLE … SET LOGGED, or detach it; everything is sent again then.");
 	if (!DatumGetBool(column_datum(21, &isnull)) && !isnull)
-		problem(m,
-				"no unique index without WHERE on columns that are NOT NULL holds the key any more",
-				"Give the table its key back, or create the mapping again.");
+		plinth_sync_mapping_problem(
+			m, "no unique index without WHERE on columns that are NOT NULL holds the key any more",
+			"Give the table its key back, or create the mapping again.");
+	m->query = column_text(m->context, 23);
+	if (m->query != NULL)
+		plinth_sync_document_sources(m);
 	compile(m, filter, id_cast, id_prefix);
 	SPI_finish();
 	return m;
@@ -501,6 +552,11 @@ plinth_sync_mapping_free(PlinthSyncMapping *mapping)
 	{
 		if (mapping->page_plan[i] != NULL)
 			SPI_freeplan(mapping->page_plan[i]);
+	}
+	for (int i = 0; i < mapping->nvias; i++)
+	{
+		if (mapping->vias[i].plan != NULL)
+			SPI_freeplan(mapping->vias[i].plan);
 	}
 	MemoryContextDelete(mapping->context);
 }

@@ -38,9 +38,9 @@ batch_limit(void)
 	return (Size) plinth_setting_sync_batch_bytes * 1024;
 }
 
-/* The key columns of a result row as C strings in a row. */
-static void
-row_key_text(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, StringInfo key)
+void
+plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc,
+						 StringInfo key)
 {
 	resetStringInfo(key);
 	for (int i = 0; i < mapping->nkeys; i++)
@@ -89,7 +89,7 @@ add_row(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, PlinthSyncB
 		StringInfoData text;
 
 		initStringInfo(&text);
-		row_key_text(mapping, tuple, desc, &text);
+		plinth_sync_read_row_key(mapping, tuple, desc, &text);
 		old = MemoryContextSwitchTo(batch->context);
 		op->literal = plinth_sync_key_literal(mapping->nkeys, text.data, text.len);
 		MemoryContextSwitchTo(old);
@@ -124,14 +124,30 @@ id_of_key(PlinthSyncMapping *mapping, const PlinthSyncKey *key, PlinthSyncBatch 
 	return id;
 }
 
+int
+plinth_sync_read_row_place(HeapTuple tuple, TupleDesc desc)
+{
+	bool isnull;
+
+	return (int) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
+}
+
+static void
+check_single(const PlinthSyncKey *key)
+{
+	if (key->done)
+		ereport(ERROR, (errcode(ERRCODE_CARDINALITY_VIOLATION),
+						errmsg("the query returns more than one row for this key")));
+}
+
 static void
 take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, TupleDesc desc,
 			 PlinthSyncBatch *batch)
 {
-	bool isnull;
-	int n = (int) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
+	int n = plinth_sync_read_row_place(tuple, desc);
 	bool absent;
 
+	check_single(&keys[n]);
 	(void) SPI_getbinval(tuple, desc, 2, &absent);
 	if (absent)
 	{
@@ -148,7 +164,7 @@ take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, T
 
 		/* A key may be equal and yet look different (citext): compare what it looks like. */
 		initStringInfo(&text);
-		row_key_text(mapping, tuple, desc, &text);
+		plinth_sync_read_row_key(mapping, tuple, desc, &text);
 		if (text.len != keys[n].keylen || memcmp(text.data, keys[n].key, text.len) != 0)
 			oldid = id_of_key(mapping, &keys[n], batch);
 		if (oldid.data != NULL && plinth_sync_share_passes(mapping, &text))
@@ -160,8 +176,9 @@ take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, T
 	keys[n].done = true;
 }
 
-static void
-key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys, int nkeys, Datum *arrays)
+void
+plinth_sync_read_key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys, int nkeys,
+							Datum *arrays)
 {
 	Datum *elements = palloc(sizeof(Datum) * nkeys);
 	const char **at = palloc(sizeof(char *) * nkeys);
@@ -191,7 +208,7 @@ read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, Plint
 	if (mapping->keys_plan == NULL)
 		mapping->keys_plan = plinth_sync_query_prepare(mapping->keys_sql, mapping->nkeys,
 													   TEXTARRAYOID, InvalidOid, true);
-	key_arrays(mapping, keys, nkeys, arrays);
+	plinth_sync_read_key_arrays(mapping, keys, nkeys, arrays);
 	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, false);
 	plinth_sync_query_check_relation(mapping, mapping->keys_plan, mapping->relation);
 	do
@@ -205,6 +222,14 @@ read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, Plint
 		SPI_freetuptable(SPI_tuptable);
 		portion = Min(portion * 2, LARGEST_PORTION);
 	} while (batch->bytes < batch_limit());
+	/* Where the batch is full, the last key's second row may come next. */
+	if (mapping->query != NULL && SPI_processed > 0)
+	{
+		SPI_cursor_fetch(portal, true, 1);
+		if (SPI_processed > 0)
+			check_single(
+				&keys[plinth_sync_read_row_place(SPI_tuptable->vals[0], SPI_tuptable->tupdesc)]);
+	}
 	SPI_cursor_close(portal);
 }
 
@@ -228,108 +253,6 @@ read_keys_function(void *arg)
 	read_keys_once(read->mapping, read->keys, read->nkeys, read->batch);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
-}
-
-typedef struct AbsentRead
-{
-	PlinthSyncMapping *mapping;
-	PlinthSyncKey *keys;
-	int nkeys;
-	bool *absent;
-	bool strict; /* a row that spells its key otherwise is not absent */
-} AbsentRead;
-
-static void
-read_absent_function(void *arg)
-{
-	AbsentRead *read = arg;
-	PlinthSyncMapping *mapping = read->mapping;
-	Datum arrays[PLINTH_SYNC_MAX_KEYS];
-	PlinthAsOwner state;
-	StringInfoData text;
-
-	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
-	SPI_connect();
-	plinth_sync_query_as_owner(mapping, &state);
-	if (mapping->absent_plan == NULL)
-		mapping->absent_plan = plinth_sync_query_prepare(mapping->absent_sql, mapping->nkeys,
-														 TEXTARRAYOID, InvalidOid, true);
-	key_arrays(mapping, read->keys, read->nkeys, arrays);
-	initStringInfo(&text);
-	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, false, 0) != SPI_OK_SELECT)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not look up keys")));
-	plinth_sync_query_check_relation(mapping, mapping->absent_plan, mapping->relation);
-	plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		bool isnull;
-		int n = (int) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
-
-		(void) SPI_getbinval(tuple, desc, 2, &isnull);
-		if (isnull)
-		{
-			read->absent[n] = true;
-			continue;
-		}
-		row_key_text(mapping, tuple, desc, &text);
-		read->absent[n] = !read->strict && (text.len != read->keys[n].keylen ||
-											memcmp(text.data, read->keys[n].key, text.len) != 0);
-	}
-	plinth_sync_query_as_before(&state);
-	SPI_finish();
-}
-
-void
-plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, bool *absent)
-{
-	AbsentRead read = {mapping, keys, nkeys, absent, false};
-	ErrorData *error;
-
-	if (plinth_sync_query_guarded(read_absent_function, &read, &error))
-		return;
-	/* A key or row that cannot be read is looked at by itself when it is written. */
-	for (int i = 0; i < nkeys; i++)
-		absent[i] = true;
-}
-
-static void
-input_key_function(void *arg)
-{
-	AbsentRead *read = arg;
-	const char *text = read->keys[0].key;
-	PlinthAsOwner state;
-
-	/* A domain within the type (of a composite, an array) runs code of its owner. */
-	plinth_sync_query_as_owner(read->mapping, &state);
-	for (int i = 0; i < read->mapping->nkeys; i++)
-	{
-		Oid input;
-		Oid ioparam;
-
-		getTypeInputInfo(getBaseType(read->mapping->key_types[i]), &input, &ioparam);
-		(void) OidInputFunctionCall(input, unconstify(char *, text), ioparam, -1);
-		text += strlen(text) + 1;
-	}
-	plinth_sync_query_as_before(&state);
-}
-
-/*
- * A key that fails though no row has it, or that is none of the key's type
- * (which was another one when it was marked), has no document either: no _id
- * could be made of it.
- */
-static bool
-is_nothing(PlinthSyncMapping *mapping, PlinthSyncKey *key)
-{
-	bool absent = false;
-	AbsentRead read = {mapping, key, 1, &absent, true};
-	ErrorData *error;
-
-	if (!plinth_sync_query_guarded(input_key_function, &read, &error))
-		return true;
-	return plinth_sync_query_guarded(read_absent_function, &read, &error) && absent;
 }
 
 void
@@ -362,7 +285,7 @@ plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys
 			}
 			plinth_sync_batch_cut(batch, before);
 			keys[i].done = true;
-			if (is_nothing(mapping, &keys[i]))
+			if (plinth_sync_read_is_nothing(mapping, &keys[i]))
 				continue;
 			keys[i].poison = MemoryContextStrdup(batch->context, error->message);
 			keys[i].poison_code = error->sqlerrcode;
@@ -392,7 +315,7 @@ open_page(PageRead *read)
 	int which = read->after != NULL ? 1 : 0;
 	Datum values[PLINTH_SYNC_MAX_KEYS + 1];
 	char nulls[PLINTH_SYNC_MAX_KEYS + 1];
-	bool keep = read->relation == mapping->relation && !read->keys_only;
+	bool keep = read->relation == mapping->relation && read->keys_only == (mapping->query != NULL);
 	SPIPlanPtr plan = keep ? mapping->page_plan[which] : NULL;
 	Portal portal;
 
@@ -434,7 +357,7 @@ take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
 
 	if (read->passed != NULL)
 	{
-		row_key_text(read->mapping, tuple, desc, read->passed);
+		plinth_sync_read_row_key(read->mapping, tuple, desc, read->passed);
 		if (plinth_sync_share_passes(read->mapping, read->passed))
 			return;
 		resetStringInfo(read->passed);
@@ -446,7 +369,7 @@ take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
 		return;
 	}
 	initStringInfo(&text);
-	row_key_text(read->mapping, tuple, desc, &text);
+	plinth_sync_read_row_key(read->mapping, tuple, desc, &text);
 	old = MemoryContextSwitchTo(read->batch->context);
 	read->literals =
 		lappend(read->literals, plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len));
@@ -539,6 +462,21 @@ read_page_singly(PageRead *read)
 	batch->exhausted = false;
 }
 
+List *
+plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
+						   PlinthSyncBatch *batch, StringInfo passed)
+{
+	PageRead read = {mapping, relation, NULL, after, limit, true, batch, NIL, NULL};
+
+	if (mapping->shares > 1)
+	{
+		read.limit = limit * mapping->shares;
+		read.passed = passed;
+	}
+	read_page_function(&read);
+	return read.literals;
+}
+
 void
 plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
 					  PlinthSyncBatch *batch)
@@ -555,7 +493,9 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *afte
 		read.limit = limit * mapping->shares;
 		read.passed = makeStringInfo();
 	}
-	if (!plinth_sync_query_guarded(read_page_function, &read, &error))
+	if (mapping->query != NULL)
+		plinth_sync_read_page_documents(mapping, relation, after, limit, batch);
+	else if (!plinth_sync_query_guarded(read_page_function, &read, &error))
 	{
 		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;

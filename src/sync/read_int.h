@@ -37,4 +37,47 @@ extern void plinth_sync_query_check_relation(PlinthSyncMapping *mapping, SPIPlan
 typedef void (*PlinthSyncRead)(void *arg);
 extern bool plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error);
 
+/*
+ * read.c: the keys of a page in their order, as literals in the batch's memory;
+ * sets exhausted, and passed (share_int.h).
+ */
+extern List *plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char *after,
+										int limit, PlinthSyncBatch *batch, StringInfo passed);
+/* The key columns of a result row as C strings in a row. */
+extern void plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc,
+									 StringInfo key);
+/* Which of the keys that were asked for a row of the result is for. */
+extern int plinth_sync_read_row_place(HeapTuple tuple, TupleDesc desc);
+/* Keys as parameters: for each key column an array of texts. */
+extern void plinth_sync_read_key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys,
+										int nkeys, Datum *arrays);
+/*
+ * read_absent.c: a key that fails though no row has it, or that is none of the
+ * key's type (which was another one when it was marked), has no document
+ * either: no _id could be made of it.
+ */
+extern bool plinth_sync_read_is_nothing(PlinthSyncMapping *mapping, PlinthSyncKey *key);
+/* read_document.c: a page of a document mapping. */
+extern void plinth_sync_read_page_documents(PlinthSyncMapping *mapping, Oid relation,
+											const char *after, int limit, PlinthSyncBatch *batch);
+
+/* mapping.c: for the queries that name keys. */
+extern void plinth_sync_mapping_problem(PlinthSyncMapping *mapping, const char *what,
+										const char *hint);
+/* "alias.column = the key's i-th part that was asked for"; palloc'd. */
+extern char *plinth_sync_mapping_is_key(PlinthSyncMapping *mapping, const char *alias, int i);
+/* The SQL of pages in the order of the key. */
+extern void plinth_sync_mapping_pages(PlinthSyncMapping *mapping, const char *columns,
+									  const char *filter);
+/* SELECT a number and columns of t, by keys in arrays of text, up to the rows that t stands for. */
+extern void plinth_sync_mapping_keys_head(PlinthSyncMapping *mapping, StringInfo sql,
+										  const char *columns);
+
+/* mapping_document.c: rows of sync_sources; SPI is connected. */
+extern void plinth_sync_document_sources(PlinthSyncMapping *mapping);
+/* What its query gives, as keys and fields, and the SQL by key. */
+extern void plinth_sync_document_compile(PlinthSyncMapping *mapping);
+/* ERRORs when the plan reads a table that is not known to be the query's. */
+extern void plinth_sync_document_check(PlinthSyncMapping *mapping, SPIPlanPtr plan);
+
 #endif /* PLINTH_SYNC_READ_INT_H */

@@ -113,6 +113,8 @@ plinth_sync_query_check_relation(PlinthSyncMapping *mapping, SPIPlanPtr plan, Oi
 	if (!list_member_oid(source->relationOids, relation))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has been renamed", mapping->relation_name)));
+	if (mapping->query != NULL)
+		plinth_sync_document_check(mapping, plan);
 }
 
 /* Errors that say something of one row only. */
@@ -121,6 +123,7 @@ is_poison(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
+		case MAKE_SQLSTATE('2', '1', '0', '0', '0'): /* more than one row where one is expected */
 		case MAKE_SQLSTATE('2', '2', '0', '0', '0'): /* data exception */
 		case MAKE_SQLSTATE('2', '3', '0', '0', '0'): /* a constraint of a domain */
 		case MAKE_SQLSTATE('5', '4', '0', '0', '0'): /* program limit exceeded */

@@ -171,17 +171,29 @@ state_of(PlinthLane *lane, PlinthLaneMapping *mapping)
 			return task->sweep ? "sweep"
 							   : (task->waited && task->lockers == NIL ? "snapshot" : "waiting");
 	}
-	if (mapping->stored_owed)
+	if (mapping->stored_owed || mapping->via_stored)
 		return "catchup";
 	return "streaming";
+}
+
+/* The least lsn of a mapping's keys and marks in memory; 0 when none. */
+static XLogRecPtr
+least_lsn(PlinthLaneMapping *mapping, bool owed_only)
+{
+	XLogRecPtr keys = plinth_sync_dirty_least(&mapping->dirty, owed_only);
+	XLogRecPtr marks = plinth_sync_dirty_least(&mapping->via, owed_only);
+
+	if (keys == InvalidXLogRecPtr || marks == InvalidXLogRecPtr)
+		return Max(keys, marks);
+	return Min(keys, marks);
 }
 
 static XLogRecPtr
 lag_lsn(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
-	XLogRecPtr least = plinth_sync_dirty_least(&mapping->dirty, true);
+	XLogRecPtr least = least_lsn(mapping, true);
 
-	if (mapping->stored_owed)
+	if (mapping->stored_owed || mapping->via_stored)
 		return mapping->stat.lag_lsn;
 	return least == InvalidXLogRecPtr ? lane->progress : least;
 }
@@ -202,7 +214,7 @@ plinth_sync_report_stats(PlinthLane *lane)
 					 mapping->def->problem_hint);
 		stat->next_try_at = Max(lane->retry_at, mapping->retry_at);
 		stat->key.share = lane->share;
-		stat->keys_in_memory = mapping->dirty.nowed;
+		stat->keys_in_memory = mapping->dirty.nowed + mapping->via.nowed;
 		stat->oldest_at = 0;
 		if (!dlist_is_empty(&mapping->dirty.owed))
 			stat->oldest_at =
@@ -229,8 +241,8 @@ owes_elsewhere(PlinthLane *lane, PlinthLaneMapping *mapping)
 
 	if (stands_still(mapping) || !plinth_sync_share_any(lane, mapping))
 		return false;
-	if (mapping->stored_owed || mapping->stored_stray || mapping->shape_stale ||
-		!mapping->def->prepared || mapping->sweep_lsn != InvalidXLogRecPtr)
+	if (mapping->stored_owed || mapping->stored_stray || mapping->via_stored ||
+		mapping->shape_stale || !mapping->def->prepared || mapping->sweep_lsn != InvalidXLogRecPtr)
 		return true;
 	foreach (lc, mapping->tasks)
 	{
@@ -252,8 +264,8 @@ plinth_sync_report_publish(PlinthLane *lane)
 	foreach (lc, lane->mappings)
 	{
 		PlinthLaneMapping *mapping = lfirst(lc);
-		XLogRecPtr all = plinth_sync_dirty_least(&mapping->dirty, false);
-		XLogRecPtr owed = plinth_sync_dirty_least(&mapping->dirty, true);
+		XLogRecPtr all = least_lsn(mapping, false);
+		XLogRecPtr owed = least_lsn(mapping, true);
 
 		if (all != InvalidXLogRecPtr)
 			durable = Min(durable, all);

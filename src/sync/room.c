@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 
 #include "sync/share_int.h"
+#include "sync/via_int.h"
 
 #define STORE_AT_ONCE 5000
 
@@ -41,7 +42,11 @@ plinth_sync_room_used(PlinthLane *lane)
 	ListCell *lc;
 
 	foreach (lc, lane->mappings)
-		bytes += ((PlinthLaneMapping *) lfirst(lc))->dirty.bytes;
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+
+		bytes += mapping->dirty.bytes + mapping->via.bytes;
+	}
 	return bytes;
 }
 
@@ -138,5 +143,8 @@ plinth_sync_room_make(PlinthLane *lane)
 			store_all(lane, mapping);
 		if (mapping->dirty.nowed == 0)
 			mapping->foreign = false;
+		/* Roots are looked for whether MongoDB is there or not; it is the tables that cannot be read. */
+		if (mapping->def->problem != NULL || mapping->failures >= 2)
+			plinth_sync_via_store(lane, mapping);
 	}
 }

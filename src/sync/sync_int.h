@@ -3,9 +3,9 @@
  *		What the files of room sync share; private to the room.
  *
  * Who does what:
- *	 decoder process	collect.c (changed keys by transaction), targets.c, spool.c, channel.c
- *	 lane process		lane.c (the loop), share.c, turns.c, mapping.c, dirty.c, store.c,
- *						read.c, apply.c, conflict.c, fence.c, tasks.c
+ *	 decoder process	collect*.c (changed keys by transaction), targets.c, spool.c, channel.c
+ *	 lane process		lane.c (the loop), share.c, turns.c, mapping*.c, dirty.c, via.c,
+ *						store.c, read*.c, apply.c, conflict.c, fence.c, tasks.c
  *	 any backend		api*.c, wait.c, stat.c, verify.c
  */
 #ifndef PLINTH_SYNC_INT_H
@@ -53,6 +53,7 @@ extern void plinth_sync_spool_spill(PlinthSpool *spool);
 typedef enum PlinthSyncMarkKind
 {
 	PLINTH_SYNC_MARK_KEY = 'K',
+	PLINTH_SYNC_MARK_VIA = 'V',      /* a row that leads to roots: source and values */
 	PLINTH_SYNC_MARK_SWEEP = 'S',    /* keys may have gone without a trace: sweep */
 	PLINTH_SYNC_MARK_ALL = 'A',      /* nor is it known which came: send everything again */
 	PLINTH_SYNC_MARK_PROGRESS = 'P', /* everything before lsn has been sent */
@@ -83,9 +84,11 @@ extern bool plinth_sync_channel_receive(PlinthSyncMark *mark, const char **key);
 extern void plinth_sync_collect_init(void);
 
 /* -------------------------------------------------------------------------
- * mapping.c, shape.c: a mapping as compiled from its row and the catalogs.
+ * mapping.c, mapping_document.c: a mapping as compiled from its row and the
+ * catalogs.
  * -------------------------------------------------------------------------
  */
+
 typedef struct PlinthSyncMapping
 {
 	MemoryContext context; /* holds all of it */
@@ -101,6 +104,10 @@ typedef struct PlinthSyncMapping
 	/* What is read here is the keys of this one of so many lanes; all keys where shares is 1. */
 	int share;
 	int shares;
+	char *query; /* of a document mapping; NULL: the table's rows are the documents */
+	int nvias;
+	struct PlinthSyncVia *vias; /* via_int.h */
+	char *vias_text;            /* all that the decoder knows of them */
 
 	/* from sync_states */
 	char *blocked;      /* NULL: free to go */
@@ -246,8 +253,9 @@ typedef struct PlinthDirtyKey
 	uint32 hash;
 	dlist_node node;   /* in owed (oldest lsn first), flying, acked or fenced */
 	XLogRecPtr lsn;    /* of the first mark not acknowledged */
-	TransactionId xid; /* of the last mark */
+	TransactionId xid; /* of the last mark that has one */
 	TimestampTz seen_at;
+	bool entangled; /* marked by one that may be visible later than xid */
 	bool in_flight;
 	bool again;  /* marked while in flight */
 	bool acked;  /* in acked, waits for the fence; or in fenced */
@@ -267,6 +275,8 @@ typedef struct PlinthDirtySet
 	long nacked;
 	long nfenced;
 	Size bytes;
+	bool many_rows; /* a key stands for more than one row */
+	List *hidden;   /* transactions behind entangled keys, as Oids */
 } PlinthDirtySet;
 
 extern void plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent);
@@ -314,6 +324,8 @@ typedef struct PlinthLaneMapping
 	int64 id;
 	uint64 loaded_generation; /* generation at which it was first seen */
 	PlinthDirtySet dirty;
+	PlinthDirtySet via;               /* marks of rows that lead to roots (via.c) */
+	bool via_stored;                  /* some are in sync_via */
 	struct OwedBatch *owed_ahead;     /* read, to be written next; or NULL */
 	struct SnapshotPage *page_ahead;  /* likewise */
 	struct StoredBatch *stored_ahead; /* likewise, while a lot is written */

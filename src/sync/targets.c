@@ -60,6 +60,8 @@ add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targe
 	target->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 	owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
 	target->nlanes = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
+	target->source = DatumGetInt32(SPI_getbinval(tuple, desc, 8, &isnull));
+	target->via = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
 	if (!find_lanes(db, target, server, owner))
 		return false;
 	attnums = SPI_getbinval(tuple, desc, 5, &isnull);
@@ -68,7 +70,9 @@ add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targe
 		ArrayType *array = DatumGetArrayTypeP(attnums);
 
 		target->nkeys = ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0;
-		if (target->nkeys > PLINTH_SYNC_MAX_KEYS)
+		/* A column that is not there by its name now: nothing is told from it. */
+		if (target->nkeys > PLINTH_SYNC_MAX_KEYS ||
+			target->nkeys != DatumGetInt32(SPI_getbinval(tuple, desc, 10, &isnull)))
 			target->nkeys = 0;
 		memcpy(target->attnums, ARR_DATA_PTR(array), target->nkeys * sizeof(int16));
 	}
@@ -180,17 +184,21 @@ List *
 plinth_sync_targets_load(PlinthSyncDatabase *db, MemoryContext context, bool *lane_used)
 {
 	static PlinthPlan plan = {
-		"SELECT m.id, m.relation::oid, m.server_name::text, m.owner::oid,"
-		"       coalesce(s.key_attnums, ARRAY(SELECT a.attnum"
-		"                  FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, place)"
-		"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relation"
-		"                   AND a.attname = k.name AND NOT a.attisdropped"
-		"                 ORDER BY k.place)::int2[]),"
-		"       (SELECT sum(p.n)::bigint FROM (SELECT max(plinth._sync_lanes(id)) AS n"
-		"                  FROM plinth.sync_mappings GROUP BY server_name, owner) AS p),"
-		"       plinth._sync_lanes(m.id)"
-		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
-		" ORDER BY m.id",
+		"WITH lanes AS (SELECT sum(p.n)::bigint AS n"
+		"                 FROM (SELECT max(plinth._sync_lanes(id)) AS n"
+		"                         FROM plinth.sync_mappings GROUP BY server_name, owner) AS p)"
+		"SELECT m.id, u.relation::oid, m.server_name::text, m.owner::oid, u.attnums, lanes.n,"
+		"       plinth._sync_lanes(m.id), u.source, u.via, u.ncolumns"
+		"  FROM plinth.sync_mappings AS m CROSS JOIN lanes CROSS JOIN LATERAL"
+		"       (SELECT m.relation, -1 AS source, false AS via, cardinality(m.key_columns) AS ncolumns,"
+		"               coalesce((SELECT s.key_attnums FROM plinth.sync_states AS s"
+		"                          WHERE s.mapping_id = m.id),"
+		"                        plinth._sync_attnums(m.relation, m.key_columns)) AS attnums"
+		"        UNION ALL"
+		"        SELECT v.relation, v.source, v.roots IS NOT NULL, cardinality(v.columns),"
+		"               plinth._sync_attnums(v.relation, v.columns)"
+		"          FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id) AS u"
+		" ORDER BY m.id, u.source",
 		0,
 		{0},
 		NULL};

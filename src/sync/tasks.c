@@ -36,6 +36,7 @@
 
 #include "sync/report_int.h"
 #include "sync/share_int.h"
+#include "sync/via_int.h"
 
 static char *
 keep(PlinthLaneMapping *mapping, const char *text)
@@ -119,7 +120,7 @@ find_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	ListCell *lc;
 
 	plinth_sync_store_task_total(task, (int64) estimate_rows(task->relation) / mapping->def->lanes);
-	relations = find_all_inheritors(mapping->def->relation, NoLock, NULL);
+	relations = plinth_sync_mapping_tables(mapping->def);
 	foreach (lc, relations)
 		add_lockers(mapping, task, lfirst_oid(lc));
 	task->waited = true;

@@ -15,6 +15,7 @@
 #include "worker/worker.h"
 
 #include "sync/share_int.h"
+#include "sync/via_int.h"
 
 /* A page that took so long is followed by four times as long for changes. */
 #define CHANGES_SHARE 4
@@ -162,7 +163,8 @@ plinth_sync_turns_pause(PlinthLane *lane)
 													   plinth_setting_sync_checkpoint_interval));
 		if (mapping->retry_at > now)
 			due = Min(due, mapping->retry_at);
-		else if (mapping->sweep_lsn != 0 || mapping->dirty.nowed > 0 || mapping->barrier != 0)
+		else if (mapping->sweep_lsn != 0 || mapping->dirty.nowed > 0 || mapping->via.nowed > 0 ||
+				 plinth_sync_via_due(mapping) || mapping->barrier != 0)
 			due = Min(due, soon);
 		else if (mapping->tasks != NIL && lane->retry_at <= now)
 			due = Min(due, Max(soon, mapping->page_due));

@@ -190,8 +190,10 @@ wait_until_settled(PlinthVerify *verify)
 static bool
 is_owed(PlinthVerify *verify)
 {
-	static PlinthPlan plan = {"SELECT FROM plinth.sync_dirty WHERE mapping_id = $1"
-							  " AND zombie_stage = 0 AND due_at <= clock_timestamp() LIMIT 1",
+	static PlinthPlan plan = {"(SELECT FROM plinth.sync_dirty WHERE mapping_id = $1"
+							  " AND zombie_stage = 0 AND due_at <= clock_timestamp() LIMIT 1)"
+							  " UNION ALL"
+							  " (SELECT FROM plinth.sync_via WHERE mapping_id = $1 LIMIT 1)",
 							  1,
 							  {INT8OID},
 							  NULL};

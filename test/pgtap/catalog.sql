@@ -148,7 +148,7 @@ SELECT set_eq($$
         JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'plinth'
     WHERE r.relkind = 'r' AND NOT r.oid = ANY (coalesce(e.extconfig, '{}'))
 $$, ARRAY['plinth.audit_event_keys', 'plinth.cache_durable_entries', 'plinth.cache_entries', 'plinth.cache_horizons', 'plinth.cache_invalidations',
-    'plinth.decode_state', 'plinth.one_time_tokens', 'plinth.outbox_messages', 'plinth.refresh_tokens', 'plinth.sessions', 'plinth.sync_dead_letters', 'plinth.sync_dirty', 'plinth.sync_foreign_ids', 'plinth.sync_lanes',
+    'plinth.decode_state', 'plinth.one_time_tokens', 'plinth.outbox_messages', 'plinth.refresh_tokens', 'plinth.sessions', 'plinth.sync_dead_letters', 'plinth.sync_dirty', 'plinth.sync_foreign_ids', 'plinth.sync_lanes', 'plinth.sync_via',
     'plinth.sync_states', 'plinth.sync_tasks'],
     'every table is dumped but runtime state');
 
