@@ -116,7 +116,7 @@ extern const PlinthContext *plinth_identity_require_self(void);
  * plinth.recent_sign_in.  No SPI connection of the caller's.
  */
 extern void plinth_identity_require_recent(const PlinthContext *context);
-extern void plinth_identity_refuse_old(void) pg_attribute_noreturn();
+pg_noreturn extern void plinth_identity_refuse_old(void);
 
 /*
  * The application's own key of a user, palloc'd; NULL where there is none.  No

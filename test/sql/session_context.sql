@@ -217,6 +217,19 @@ ROLLBACK;
 SELECT plinth.session_flush() >= 0 AS flushed;
 SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
 DEALLOCATE noted;
+-- Whoever reads the tables, having changed what sessions depend on, leaves a note there at commit.
+UPDATE plinth.sessions SET last_active_at = now() - interval '1 day' WHERE id = :'session_id';
+BEGIN;
+UPDATE plinth.users SET tier = 'noted' WHERE id = :'ann';
+SELECT plinth.context_begin(:'token') = :'ann' AS ann;
+ROLLBACK;
+SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
+BEGIN;
+UPDATE plinth.users SET tier = 'noted' WHERE id = :'ann';
+SELECT plinth.context_begin(:'token') = :'ann' AS ann;
+SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
+COMMIT;
+SELECT last_active_at > now() - interval '1 hour' AS noted FROM plinth.sessions WHERE id = :'session_id';
 
 DROP VIEW context_who;
 DROP TABLE context_notes;
