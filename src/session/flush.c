@@ -22,6 +22,8 @@
 #include "worker/worker.h"
 
 #define BATCH 1000
+/* No stop waits longer for what is written last. */
+#define LAST_FLUSH_MS 1000
 
 PGDLLEXPORT Datum plinth_session_flush(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_session_flush);
@@ -242,11 +244,17 @@ flush_api_keys(void)
 static bool
 work(bool flush, bool purge)
 {
+	TimestampTz begin = GetCurrentTimestamp();
 	uint32 number = 0;
 	bool on = true;
 
 	while (flush && flush_batch(&number, &on) && on)
+	{
 		CHECK_FOR_INTERRUPTS();
+		if (plinth_worker_stopping() &&
+			TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), LAST_FLUSH_MS))
+			break;
+	}
 	if (flush && on)
 		on = flush_api_keys();
 	while (purge && on && purge_batch(&on))

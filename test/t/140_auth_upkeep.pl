@@ -63,7 +63,7 @@ sub keep
 keep('0' x 63 . "1\n");
 my ($rc, $out, $err) = $node->psql('postgres', "SELECT id, token FROM plinth.outbox_claim('sender')");
 is("$rc $out", '0 ', 'no message without its token is handed out');
-like($err, qr/WARNING:  1 messages were sealed under another root key/, 'the sender is told');
+like($err, qr/WARNING:  messages that are sealed under another root key: 1/, 'the sender is told');
 is(sql('SELECT attempts, last_error, available_at > now(), secret IS NOT NULL, failed_at FROM plinth.outbox_messages'),
 	'1|sealed under another root key|t|t|', 'that was an attempt');
 keep($root);
