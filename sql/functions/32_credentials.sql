@@ -409,16 +409,15 @@ COMMENT ON FUNCTION plinth.outbox_fail(uuid, text, int) IS
 reason: the first 500 characters are kept; put no token into it. attempt: as outbox_claim returned it, so that a sender whose lease is over does not speak for the next one; NULL: whichever.
 Returns false for a message that does not exist, is done, or is at another attempt.';
 
--- Whether there is something to forget now.
+-- Whether there is something to forget now, by indexes: those take no clock that goes on while they are read.
 CREATE OR REPLACE FUNCTION plinth._credentials_due() RETURNS boolean
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM plinth.one_time_tokens t WHERE t.expires_at <= pg_catalog.clock_timestamp())
-        OR EXISTS (SELECT FROM plinth.outbox_messages m WHERE m.secret IS NOT NULL AND m.expires_at <= pg_catalog.clock_timestamp())
+    SELECT EXISTS (SELECT FROM plinth.one_time_tokens t WHERE t.expires_at <= pg_catalog.statement_timestamp())
+        OR EXISTS (SELECT FROM plinth.outbox_messages m WHERE m.secret IS NOT NULL AND m.expires_at <= pg_catalog.statement_timestamp())
         OR EXISTS (SELECT FROM plinth.outbox_messages m
-            WHERE m.created_at < pg_catalog.clock_timestamp() - pg_catalog.current_setting('plinth.outbox_retention')::interval)
-        -- By its index, which takes no clock that goes on.
+            WHERE m.created_at < pg_catalog.statement_timestamp() - pg_catalog.current_setting('plinth.outbox_retention')::interval)
         OR EXISTS (SELECT FROM plinth.api_keys k WHERE LEAST(k.expires_at, k.revoked_at)
-            < pg_catalog.now() - pg_catalog.current_setting('plinth.api_key_retention')::interval)
+            < pg_catalog.statement_timestamp() - pg_catalog.current_setting('plinth.api_key_retention')::interval)
 $$;
 
 -- Some of it; how much that was.
@@ -430,20 +429,20 @@ DECLARE
 BEGIN
     UPDATE plinth.outbox_messages m SET secret = NULL, failed_at = coalesce(m.failed_at, clock_timestamp()),
             last_error = coalesce(m.last_error, CASE WHEN m.failed_at IS NULL THEN 'expired' END)
-        WHERE m.id IN (SELECT e.id FROM plinth.outbox_messages e WHERE e.secret IS NOT NULL AND e.expires_at <= clock_timestamp()
+        WHERE m.id IN (SELECT e.id FROM plinth.outbox_messages e WHERE e.secret IS NOT NULL AND e.expires_at <= statement_timestamp()
             LIMIT 1000 FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS n = ROW_COUNT;
     done := done + n;
-    DELETE FROM plinth.one_time_tokens t WHERE t.id IN (SELECT e.id FROM plinth.one_time_tokens e WHERE e.expires_at <= clock_timestamp()
+    DELETE FROM plinth.one_time_tokens t WHERE t.id IN (SELECT e.id FROM plinth.one_time_tokens e WHERE e.expires_at <= statement_timestamp()
         LIMIT 1000 FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS n = ROW_COUNT;
     done := done + n;
     DELETE FROM plinth.outbox_messages m WHERE m.id IN (SELECT e.id FROM plinth.outbox_messages e
-        WHERE e.created_at < clock_timestamp() - current_setting('plinth.outbox_retention')::interval LIMIT 1000 FOR UPDATE SKIP LOCKED);
+        WHERE e.created_at < statement_timestamp() - current_setting('plinth.outbox_retention')::interval LIMIT 1000 FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS n = ROW_COUNT;
     done := done + n;
     DELETE FROM plinth.api_keys k WHERE k.id IN (SELECT e.id FROM plinth.api_keys e WHERE least(e.expires_at, e.revoked_at)
-        < now() - current_setting('plinth.api_key_retention')::interval LIMIT 1000 FOR UPDATE SKIP LOCKED);
+        < statement_timestamp() - current_setting('plinth.api_key_retention')::interval LIMIT 1000 FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS n = ROW_COUNT;
     RETURN done + n;
 END
