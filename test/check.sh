@@ -44,7 +44,7 @@ packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
 	"postgresql-$base" "postgresql-client-$base" "postgresql-server-dev-$base" "postgresql-$base-pgtap" libipc-run-perl
 	libmongoc-dev libsodium-dev libssl-dev libfaketime pgbouncer python3 python3-psycopg2 python3-jwt python3-cryptography)
 if [ "$base" = 15 ]; then
-	packages+=(clang-14 clang-format-14 libclang-rt-14-dev maven openjdk-17-jdk-headless python3-pip python3-pymongo)
+	packages+=(clang-14 clang-format-14 libclang-rt-14-dev maven openjdk-17-jdk-headless python3-pip python3-pymongo python3-gridfs)
 	command -v npm >/dev/null || packages+=(nodejs npm)
 else
 	# What comes from Maven and npm was fetched outside.

@@ -20,6 +20,7 @@ CREATE TABLE plinth.sync_mappings (
     on_existing  text NOT NULL DEFAULT 'error' CHECK (on_existing IN ('error', 'replace', 'keep')),
     paused       boolean NOT NULL DEFAULT false, -- by sync_pause
     lanes        integer NOT NULL DEFAULT 1 CHECK (lanes BETWEEN 1 AND 16), -- how many write it: see docs/sync.md
+    bucket_id    bigint,                         -- of plinth.file_buckets, whose files or chunks these are
     created_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (server_name, collection)
 );

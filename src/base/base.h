@@ -89,6 +89,9 @@ extern int plinth_setting_sync_zombie_window;       /* ms */
 extern int plinth_setting_sync_checkpoint_interval; /* ms between two fences */
 extern int plinth_setting_sync_lock_timeout;        /* ms, reading rows */
 extern int plinth_setting_sync_snapshot_rate;       /* rows/s of a mapping; 0: no limit */
+extern int plinth_setting_sync_file_max;            /* KiB, a bytea that sync_file copies */
+extern int plinth_setting_file_grace;               /* ms */
+extern int plinth_setting_file_upload_lifetime;     /* s */
 extern int plinth_setting_sync_read_timeout;        /* ms, likewise; 0: none */
 
 /* Defines every setting; called first in _PG_init. */

@@ -73,6 +73,9 @@ int plinth_setting_sync_checkpoint_interval;
 int plinth_setting_sync_lock_timeout;
 int plinth_setting_sync_snapshot_rate;
 int plinth_setting_sync_read_timeout;
+int plinth_setting_sync_file_max;
+int plinth_setting_file_grace;
+int plinth_setting_file_upload_lifetime;
 
 typedef struct IntSetting
 {
@@ -194,6 +197,12 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_sync_snapshot_rate, 0, 0, 1000000000, PGC_SIGHUP, 0},
 	{"plinth.sync_read_timeout", "Time that reading a batch of rows may take; 0 for no limit.",
 	 &plinth_setting_sync_read_timeout, 300000, 0, 86400000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.sync_file_max", "Largest value of a column that sync_file() copies.",
+	 &plinth_setting_sync_file_max, 64 * 1024, 1, 1024 * 1024, PGC_SUSET, GUC_UNIT_KB},
+	{"plinth.file_grace", "Time that a file's bytes outlive the file, for those who read it.",
+	 &plinth_setting_file_grace, 600000, 0, 86400000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"plinth.file_upload_lifetime", "Time after which a file that was begun and left is removed.",
+	 &plinth_setting_file_upload_lifetime, 86400, 1, 30 * 86400, PGC_SIGHUP, GUC_UNIT_S},
 };
 
 static const BoolSetting bool_settings[] = {

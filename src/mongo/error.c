@@ -41,6 +41,8 @@ plinth_mongo_status_name(PlinthMongoStatus status)
 			return "bad_document";
 		case PLINTH_MONGO_CANCELLED:
 			return "cancelled";
+		case PLINTH_MONGO_HELD:
+			return "held";
 		case PLINTH_MONGO_OTHER:
 			break;
 	}

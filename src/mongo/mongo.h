@@ -24,6 +24,7 @@ typedef enum PlinthMongoStatus
 	PLINTH_MONGO_TOO_LARGE,     /* over 16,777,216 bytes */
 	PLINTH_MONGO_BAD_DOCUMENT, /* this document can never be stored (name, depth, encoding, validator) */
 	PLINTH_MONGO_CANCELLED, /* this worker is to stop */
+	PLINTH_MONGO_HELD,      /* not sent: something else must be written first */
 	PLINTH_MONGO_OTHER      /* answered with another error; retried */
 } PlinthMongoStatus;
 
@@ -147,6 +148,19 @@ extern PlinthMongoStatus plinth_mongo_scan(PlinthMongoClient *client, const char
 extern PlinthMongoStatus plinth_mongo_find(PlinthMongoClient *client, const char *collection,
 										   const PlinthBson *ids, int nids, PlinthBson **documents,
 										   int *ndocuments, PlinthMongoError *error);
+
+/*
+ * gridfs.c: of ops on a bucket's files, which must wait since not all of their
+ * chunks are there; of ops that delete chunks, which must wait since their file
+ * still is.  held has nops places.
+ */
+extern PlinthMongoStatus plinth_mongo_gridfs_incomplete(PlinthMongoClient *client,
+														const char *chunks,
+														const PlinthMongoOp *ops, int nops,
+														bool *held, PlinthMongoError *error);
+extern PlinthMongoStatus plinth_mongo_gridfs_in_use(PlinthMongoClient *client, const char *files,
+													const char *chunks, const PlinthMongoOp *ops,
+													int nops, bool *held, PlinthMongoError *error);
 
 /*
  * The fence: one document in collection plinth_sync, keyed by the collection

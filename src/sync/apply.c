@@ -26,6 +26,7 @@
 
 #include "utils/memutils.h"
 
+#include "sync/file_int.h"
 #include "sync/report_int.h"
 
 #define MAX_ATTEMPTS 12
@@ -73,7 +74,10 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 		ops[i].id = batch->ops[i].op.id;
 		ops[i].document = batch->ops[i].op.document;
 	}
-	status = plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
+	status =
+		mapping->def->bucket != 0
+			? plinth_sync_file_write(lane, mapping, ops, batch->nops, &error)
+			: plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
 	if (status == PLINTH_MONGO_OK)
 	{
 		for (int i = 0; i < batch->nops; i++)
@@ -184,9 +188,11 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	char **zombies = palloc(sizeof(char *) * owed->nkeys);
 	char **alive = palloc(sizeof(char *) * owed->nkeys);
 	char **later = palloc(sizeof(char *) * owed->nkeys);
+	char **held = palloc(sizeof(char *) * owed->nkeys);
 	int nzombies = 0;
 	int nalive = 0;
 	int nlater = 0;
+	int nheld = 0;
 	bool dead = false;
 
 	for (int i = 0; i < owed->nkeys; i++)
@@ -208,6 +214,8 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		}
 		if (owed->errors[i] == NULL)
 			alive[nalive++] = literal;
+		else if (owed->errors[i]->status == PLINTH_MONGO_HELD)
+			held[nheld++] = literal;
 		else
 			later[nlater++] = literal;
 		if (dirty->zombie ||
@@ -218,9 +226,11 @@ settle_owed(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	plinth_sync_store_keys(mapping, zombies, nzombies, 1);
 	plinth_sync_store_keys(mapping, later, nlater, 0);
 	plinth_sync_store_later(mapping, later, nlater);
+	plinth_sync_store_keys(mapping, held, nheld, 0);
+	plinth_sync_file_hold(mapping, held, nheld);
 	plinth_sync_store_list(mapping, owed->batch->respelled);
 	/* Nothing leaves memory by it: before the slot passes these keys a fence is written down, and flushed. */
-	if (!dead && nlater == 0 && owed->batch->respelled == NIL)
+	if (!dead && nlater == 0 && nheld == 0 && owed->batch->respelled == NIL)
 		plinth_sync_lane_commit_lazily();
 }
 
@@ -265,7 +275,8 @@ finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 		{
 			/* A dead letter, or in sync_dirty. */
 			plinth_sync_dirty_forget(&mapping->dirty, dirty);
-			if (error != NULL && !plinth_sync_apply_never(error, 0))
+			if (error != NULL && error->status != PLINTH_MONGO_HELD &&
+				!plinth_sync_apply_never(error, 0))
 				plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
 										   error->message);
 		}
@@ -285,7 +296,9 @@ take_owed(PlinthLane *lane, PlinthLaneMapping *mapping, bool *failed)
 	*failed = false;
 	owed->context = context;
 	owed->dirty = palloc(sizeof(PlinthDirtyKey *) * max);
+	mapping->dirty.before = plinth_sync_file_before(lane, mapping);
 	owed->nkeys = plinth_sync_dirty_take(&mapping->dirty, owed->dirty, max);
+	mapping->dirty.before = InvalidXLogRecPtr;
 	if (owed->nkeys > 0)
 	{
 		owed->keys = palloc0(sizeof(PlinthSyncKey) * owed->nkeys);

@@ -213,6 +213,8 @@ table_entry(Relation relation, Oid relid)
 		}
 		seen = &entry->targets[entry->ntargets++];
 		seen->target = target;
+		if (target->bucket != 0)
+			seen->bucket = get_attnum(relid, "bucket_id");
 		plinth_sync_collect_resolve(seen, relation, relid);
 	}
 	MemoryContextSwitchTo(old);
@@ -280,6 +282,19 @@ mark_without_trace(const PlinthCollectTarget *target)
 	return target->source < 0 ? PLINTH_SYNC_MARK_SWEEP : PLINTH_SYNC_MARK_ALL;
 }
 
+/* A row of a bucket that is not the target's; it never changes its bucket, which both tuples tell. */
+static bool
+is_elsewhere(PlinthCollectSeen *seen, Relation relation, HeapTuple tuple)
+{
+	Datum bucket;
+	bool isnull;
+
+	if (seen->bucket == InvalidAttrNumber || tuple == NULL)
+		return false;
+	bucket = heap_getattr(tuple, seen->bucket, RelationGetDescr(relation), &isnull);
+	return !isnull && DatumGetInt64(bucket) != seen->target->bucket;
+}
+
 static void
 collect_change(TransactionId xid, Relation relation, Oid relid, PlinthDecodeChange kind,
 			   HeapTuple oldtuple, HeapTuple newtuple)
@@ -294,13 +309,17 @@ collect_change(TransactionId xid, Relation relation, Oid relid, PlinthDecodeChan
 	for (int i = 0; i < entry->ntargets; i++)
 	{
 		PlinthCollectSeen *seen = &entry->targets[i];
-		PlinthCollectKey has_old =
-			plinth_sync_collect_key(seen, relation, oldtuple, NULL, true, &oldkey);
-		PlinthCollectKey has_new =
-			plinth_sync_collect_key(seen, relation, newtuple, oldtuple, false, &newkey);
+		PlinthCollectKey has_old;
+		PlinthCollectKey has_new;
 		uint8 mark = seen->target->via ? PLINTH_SYNC_MARK_VIA : PLINTH_SYNC_MARK_KEY;
-		bool old_known = has_old != PLINTH_COLLECT_UNKNOWN || kind == PLINTH_DECODE_INSERT ||
-						 (kind == PLINTH_DECODE_UPDATE && oldtuple == NULL && seen->covered);
+		bool old_known;
+
+		if (is_elsewhere(seen, relation, newtuple != NULL ? newtuple : oldtuple))
+			continue;
+		has_old = plinth_sync_collect_key(seen, relation, oldtuple, NULL, true, &oldkey);
+		has_new = plinth_sync_collect_key(seen, relation, newtuple, oldtuple, false, &newkey);
+		old_known = has_old != PLINTH_COLLECT_UNKNOWN || kind == PLINTH_DECODE_INSERT ||
+					(kind == PLINTH_DECODE_UPDATE && oldtuple == NULL && seen->covered);
 
 		if (has_old == PLINTH_COLLECT_KNOWN)
 			push_mark(xid, seen->target, mark, oldkey.data, oldkey.len);

@@ -22,6 +22,7 @@ typedef struct PlinthCollectTarget
 	int lane; /* the first, which sweeps and resolves marks of kind VIA */
 	int nlanes;
 	uint8 lanes[PLINTH_SYNC_MAX_LANES];       /* by share */
+	int64 bucket;                             /* only rows of this one; 0: any */
 	int source;                               /* of sync_sources; -1: the mapping's own table */
 	bool via;                                 /* marks tell the columns' values, not a key */
 	int nkeys;                                /* 0: not known, sweep (or send all) at any change */
@@ -41,7 +42,8 @@ extern bool plinth_sync_targets_pending(void);
 typedef struct PlinthCollectSeen
 {
 	const PlinthCollectTarget *target;
-	bool covered; /* an old tuple is missing only where these stayed as they were */
+	AttrNumber bucket; /* the column that tells it, where only one is wanted */
+	bool covered;      /* an old tuple is missing only where these stayed as they were */
 	bool held[PLINTH_SYNC_MAX_KEYS]; /* an old tuple has this one */
 	AttrNumber attnums[PLINTH_SYNC_MAX_KEYS];
 	FmgrInfo output[PLINTH_SYNC_MAX_KEYS];

@@ -199,7 +199,8 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 	{
 		PlinthDirtyKey *key = dlist_container(PlinthDirtyKey, node, iter.cur);
 
-		if (taken >= max || passed > 10 * max)
+		if (taken >= max || passed > 10 * max ||
+			(set->before != InvalidXLogRecPtr && key->lsn >= set->before))
 			break;
 		/* A commit is decoded once flushed, but its rows may not be visible yet. */
 		if (TransactionIdIsValid(key->xid) && key->xid != visible)
@@ -290,6 +291,14 @@ remove_key(PlinthDirtySet *set, PlinthDirtyKey *key)
 	hash_search(set->hash, &ref, HASH_REMOVE, NULL);
 	set->bytes -= KEY_BYTES(key);
 	pfree(key);
+}
+
+bool
+plinth_sync_dirty_has(PlinthDirtySet *set, const char *key, uint32 keylen)
+{
+	KeyRef ref = {key, keylen, hash_bytes((const unsigned char *) key, keylen)};
+
+	return hash_search(set->hash, &ref, HASH_FIND, NULL) != NULL;
 }
 
 void

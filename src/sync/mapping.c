@@ -125,6 +125,9 @@ take_row(PlinthSyncMapping *m, char **filter, char **id_cast, char **id_prefix)
 	m->fence_epoch = isnull ? 1 : DatumGetInt64(value);
 	value = column_datum(17, &isnull);
 	m->slot_generation = isnull ? 0 : DatumGetInt64(value);
+	value = column_datum(24, &isnull);
+	m->bucket = isnull ? 0 : DatumGetInt64(value);
+	m->reader = m->owner;
 }
 
 void
@@ -134,6 +137,21 @@ plinth_sync_mapping_problem(PlinthSyncMapping *m, const char *what, const char *
 		return;
 	m->problem = MemoryContextStrdup(m->context, what);
 	m->problem_hint = MemoryContextStrdup(m->context, hint);
+}
+
+/* A bucket's rows are plinth's own; only the server is reached as the bucket's owner. */
+static void
+take_bucket(PlinthSyncMapping *m, Oid relowner)
+{
+	char *stem = pstrdup(m->collection);
+	char *dot = strrchr(stem, '.');
+
+	m->reader = relowner;
+	m->chunks = dot != NULL && strcmp(dot, ".chunks") == 0;
+	if (dot != NULL)
+		*dot = '\0';
+	m->bucket_other = MemoryContextAlloc(m->context, strlen(stem) + sizeof(".chunks"));
+	sprintf(m->bucket_other, "%s%s", stem, m->chunks ? ".files" : ".chunks");
 }
 
 static void
@@ -164,7 +182,9 @@ check_rights(PlinthSyncMapping *m)
 									"Create the mapping again as the table's owner.");
 		return;
 	}
-	if (!has_privs_of_role(m->owner, relowner))
+	if (m->bucket != 0)
+		take_bucket(m, relowner);
+	else if (!has_privs_of_role(m->owner, relowner))
 		plinth_sync_mapping_problem(
 			m, "the mapping's owner does not own the table any more",
 			"Give the table back, or create the mapping again as its new owner.");
@@ -493,7 +513,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
 		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing,"
 		"       plinth._sync_is_keyed(m.relation, s.key_attnums), plinth._sync_unseen(m.relation),"
-		"       m.query"
+		"       m.query, m.bucket_id"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" WHERE m.id = $1",
 		1,

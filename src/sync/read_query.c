@@ -34,7 +34,7 @@ plinth_sync_query_as_role(Oid role, PlinthAsOwner *state)
 void
 plinth_sync_query_as_owner(PlinthSyncMapping *mapping, PlinthAsOwner *state)
 {
-	plinth_sync_query_as_role(mapping->owner, state);
+	plinth_sync_query_as_role(mapping->reader, state);
 }
 
 void

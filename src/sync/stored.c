@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "worker/worker.h"
 
+#include "sync/file_int.h"
 #include "sync/report_int.h"
 
 #define LOT_MS 200
@@ -320,9 +321,11 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	StoredLot *lot = arg;
 	char **done = palloc(sizeof(char *) * lot->taken.nkeys);
 	char **later = palloc(sizeof(char *) * lot->taken.nkeys);
+	char **held = palloc(sizeof(char *) * lot->taken.nkeys);
 	PlinthSyncTakenRow **rows = palloc(sizeof(PlinthSyncTakenRow *) * lot->taken.nkeys);
 	int ndone = 0;
 	int nlater = 0;
+	int nheld = 0;
 
 	for (int i = 0; i < lot->taken.nkeys; i++)
 	{
@@ -336,6 +339,8 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		if (key->poison != NULL ||
 			(error != NULL && plinth_sync_apply_never(error, lot->taken.rows[i].attempts)))
 			plinth_sync_apply_bury(mapping, literal, key, error);
+		else if (error != NULL && error->status == PLINTH_MONGO_HELD)
+			held[nheld++] = literal;
 		else if (error != NULL)
 		{
 			later[nlater++] = literal;
@@ -352,6 +357,7 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	settle_waiting(lane, mapping, lot);
 	plinth_sync_store_later(mapping, later, nlater);
 	plinth_sync_store_list(mapping, lot->respelled);
+	plinth_sync_file_hold(mapping, held, nheld);
 	plinth_sync_store_done(mapping, done, rows, ndone);
 	/* A whole lot leaves more behind it, which the next one sees. */
 	if (lot->taken.nkeys + lot->taken.passed_on < lot->max)

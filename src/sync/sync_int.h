@@ -108,6 +108,7 @@ typedef struct PlinthSyncMapping
 	int nvias;
 	struct PlinthSyncVia *vias; /* via_int.h */
 	char *vias_text;            /* all that the decoder knows of them */
+	int64 bucket;               /* of plinth's own files; 0: none */
 
 	/* from sync_states */
 	char *blocked;      /* NULL: free to go */
@@ -123,6 +124,9 @@ typedef struct PlinthSyncMapping
 	char *problem; /* why it cannot be run: table dropped, key gone, rights; or NULL */
 	char *problem_hint;
 	char *relation_name; /* quoted, qualified */
+	Oid reader;          /* who reads the rows: the owner, or plinth_owner its files */
+	bool chunks;         /* a bucket's chunks, not its files */
+	char *bucket_other;  /* the bucket's other collection */
 	const char *only;    /* "ONLY " for an ordinary table: children that inherit are not synced */
 	char *shape;
 	int nkeys;
@@ -275,8 +279,9 @@ typedef struct PlinthDirtySet
 	long nacked;
 	long nfenced;
 	Size bytes;
-	bool many_rows; /* a key stands for more than one row */
-	List *hidden;   /* transactions behind entangled keys, as Oids */
+	bool many_rows;    /* a key stands for more than one row */
+	List *hidden;      /* transactions behind entangled keys, as Oids */
+	XLogRecPtr before; /* none of this commit or a later one is taken; 0: any is */
 } PlinthDirtySet;
 
 extern void plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent);
@@ -288,6 +293,7 @@ extern int plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, in
 extern void plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key);
 /* Acknowledged: waits for the fence, or owed again when it was marked meanwhile. */
 extern void plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key);
+extern bool plinth_sync_dirty_has(PlinthDirtySet *set, const char *key, uint32 keylen);
 extern void plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key);
 /* The fence moved: what was acknowledged is done.  Or the connection broke: it is owed again. */
 extern void plinth_sync_dirty_fenced(PlinthDirtySet *set);
@@ -348,8 +354,9 @@ typedef struct PlinthLaneMapping
 	bool taken;             /* the fence is ours, and whoever had it is waited for */
 	bool taken_sweep;       /* then: what is not ours is to go */
 	TimestampTz quiet_until;
-	bool fence_due;       /* something was acknowledged since */
-	TimestampTz retry_at; /* this mapping alone waits until then */
+	TimestampTz file_step_at; /* a bucket's files: when file_lane.c looks at them next */
+	bool fence_due;           /* something was acknowledged since */
+	TimestampTz retry_at;     /* this mapping alone waits until then */
 	int failures;
 	struct
 	{

@@ -34,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "sync/file_int.h"
 #include "sync/report_int.h"
 #include "sync/share_int.h"
 #include "sync/via_int.h"
@@ -558,7 +559,7 @@ plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 			break;
 		task = NULL;
 	}
-	if (task == NULL)
+	if (task == NULL || plinth_sync_file_waits(lane, mapping, task))
 		return false;
 	work = AllocSetContextCreate(lane->context, "plinth sync task", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(work);

@@ -14,6 +14,7 @@
 
 #include "worker/worker.h"
 
+#include "sync/file_int.h"
 #include "sync/share_int.h"
 #include "sync/via_int.h"
 
@@ -128,6 +129,8 @@ plinth_sync_turns(PlinthLane *lane)
 			continue;
 		if (!mapping->foreign)
 			did |= plinth_sync_apply_owed(lane, mapping);
+		if (lane->client != NULL && mapping->verified_fence && plinth_sync_lane_ready(mapping))
+			plinth_sync_file_step(lane, mapping);
 	}
 	for (int i = 0; i < n && !one; i++)
 	{

@@ -27,6 +27,10 @@ INSERT INTO for_everybody VALUES
 INSERT INTO for_everybody
     SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(sync_|_sync_stat$)' AND NOT f.prosecdef;
 
+-- So with buckets of files.
+INSERT INTO for_everybody
+    SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(file_|_file_column_changed$)' AND NOT f.prosecdef;
+
 -- So with caches, whose owners name the roles that may use them.
 INSERT INTO for_everybody
     SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(cache_|_cache_watched$)' AND NOT f.prosecdef;

@@ -1,0 +1,363 @@
+/*
+ * file_column.c
+ *		sync_file(): a bytea column as files of a bucket.
+ *
+ * A trigger on the table writes what the column holds as a file, by the row's
+ * key as its name, in the transaction that changes the row: so versions, their
+ * grace and the order in which chunks and files come are those of any bucket.
+ * The trigger knows its columns by plinth.file_columns alone, which only
+ * sync_file writes: whoever makes such a trigger by hand reaches nothing.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "sync/create.h"
+#include "sync/file_int.h"
+
+#define ROWS_AT_ONCE 4
+
+extern PGDLLEXPORT Datum plinth_sync_file_column(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum plinth_sync_file_changed(PG_FUNCTION_ARGS);
+
+typedef struct FileColumn
+{
+	PlinthSyncBucket bucket;
+	AttrNumber attnum;
+	int nkeys;
+	AttrNumber key[PLINTH_SYNC_MAX_KEYS];
+	char *content_type;
+} FileColumn;
+
+/* A row's key as the name of its file. */
+static char *
+name_of(const FileColumn *column, HeapTuple tuple, TupleDesc desc)
+{
+	StringInfoData key;
+
+	initStringInfo(&key);
+	for (int i = 0; i < column->nkeys; i++)
+	{
+		char *text = SPI_getvalue(tuple, desc, column->key[i]);
+
+		if (column->nkeys == 1)
+			return text;
+		appendBinaryStringInfo(&key, text, strlen(text) + 1);
+	}
+	return plinth_sync_key_literal(column->nkeys, key.data, key.len);
+}
+
+/* Between begin and end. */
+static void
+store_value(const FileColumn *column, char *name, Datum value)
+{
+	PlinthSyncFile file = {0};
+	Size most = (Size) plinth_setting_sync_file_max * 1024;
+	Size len = toast_raw_datum_size(value) - VARHDRSZ;
+	bytea *data;
+
+	if (len > most)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a value of %zu bytes is more than plinth.sync_file_max", len),
+				 errhint("Raise the setting, or write large files by plinth.file_append().")));
+	file.filename = name;
+	file.content_type = column->content_type;
+	data = DatumGetByteaPP(value);
+	plinth_sync_file_store(&column->bucket, &file, data);
+}
+
+/* The columns of a table that are files: FileColumn *; between begin and end. */
+static List *
+load_columns(Relation rel)
+{
+	static PlinthPlan plan = {"SELECT bucket_id, column_name::text, key_columns, content_type"
+							  "  FROM plinth.file_columns WHERE relation = $1 ORDER BY bucket_id",
+							  1,
+							  {REGCLASSOID},
+							  NULL};
+	Datum value = ObjectIdGetDatum(RelationGetRelid(rel));
+	List *columns = NIL;
+
+	plinth_base_spi_execute(&plan, &value, NULL, true, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		FileColumn *column = palloc0(sizeof(FileColumn));
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool isnull;
+		Datum *names;
+		bool all = true;
+
+		column->bucket.id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		column->bucket.no_user = true;
+		column->attnum = get_attnum(RelationGetRelid(rel), SPI_getvalue(tuple, desc, 2));
+		deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)), NAMEOID,
+						  NAMEDATALEN, false, TYPALIGN_CHAR, &names, NULL, &column->nkeys);
+		for (int k = 0; k < column->nkeys; k++)
+		{
+			column->key[k] = get_attnum(RelationGetRelid(rel), NameStr(*DatumGetName(names[k])));
+			all &= column->key[k] != InvalidAttrNumber;
+		}
+		column->content_type = SPI_getvalue(tuple, desc, 4);
+		if (!all || column->attnum == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("a column that plinth.sync_file() copies was renamed or dropped"),
+					 errhint("Undo that, or DROP TRIGGER plinth_file ON %s, and plinth_file_all.",
+							 plinth_sync_relation_name(rel))));
+		columns = lappend(columns, column);
+	}
+	return columns;
+}
+
+/* One column of a changed row; either tuple may be NULL. */
+static void
+copy_change(const FileColumn *column, TupleDesc desc, HeapTuple oldtuple, HeapTuple newtuple)
+{
+	Datum was = 0;
+	Datum is = 0;
+	bool was_null = true;
+	bool is_null = true;
+	char *old_name = NULL;
+	char *name = NULL;
+
+	if (oldtuple != NULL)
+	{
+		was = heap_getattr(oldtuple, column->attnum, desc, &was_null);
+		old_name = name_of(column, oldtuple, desc);
+	}
+	if (newtuple != NULL)
+	{
+		is = heap_getattr(newtuple, column->attnum, desc, &is_null);
+		name = name_of(column, newtuple, desc);
+	}
+	/* An unchanged TOAST value has its pointer unchanged. */
+	if (old_name != NULL && name != NULL && strcmp(old_name, name) == 0 && was_null == is_null &&
+		(is_null || datumIsEqual(was, is, false, -1)))
+		return;
+	if (!was_null && (is_null || strcmp(old_name, name) != 0))
+		(void) plinth_sync_file_remove(&column->bucket, old_name);
+	if (!is_null)
+		store_value(column, name, is);
+}
+
+/* Every row is gone. */
+static void
+remove_all(const FileColumn *column)
+{
+	static PlinthPlan plan = {"UPDATE plinth.files SET hidden_at = clock_timestamp()"
+							  " WHERE bucket_id = $1 AND hidden_at IS NULL",
+							  1,
+							  {INT8OID},
+							  NULL};
+	Datum id = Int64GetDatum(column->bucket.id);
+
+	plinth_base_spi_execute(&plan, &id, NULL, false, SPI_OK_UPDATE);
+}
+
+PG_FUNCTION_INFO_V1(plinth_sync_file_changed);
+Datum
+plinth_sync_file_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	HeapTuple oldtuple = NULL;
+	HeapTuple newtuple = NULL;
+	PlinthSyncApi api;
+	ListCell *lc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("plinth._file_column_changed must be called as a trigger, AFTER the change")));
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+	{
+		newtuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
+		oldtuple = data->tg_trigtuple;
+		if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+			oldtuple = NULL;
+		if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+			newtuple = NULL;
+	}
+	plinth_sync_api_begin(&api);
+	foreach (lc, load_columns(data->tg_relation))
+	{
+		if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+			copy_change(lfirst(lc), RelationGetDescr(data->tg_relation), oldtuple, newtuple);
+		else
+			remove_all(lfirst(lc));
+	}
+	plinth_sync_api_end(&api);
+	return PointerGetDatum(NULL);
+}
+
+static void
+check_column(Relation rel, const char *name)
+{
+	AttrNumber attnum = get_attnum(RelationGetRelid(rel), name);
+
+	if (attnum <= 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+						errmsg("column \"%s\" of table \"%s\" does not exist", name,
+							   RelationGetRelationName(rel))));
+	if (getBaseType(get_atttype(RelationGetRelid(rel), attnum)) != BYTEAOID)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" is not of type bytea", name),
+						errhint("Other types are copied by plinth.sync_table().")));
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot copy files of partitioned table \"%s\"",
+							   RelationGetRelationName(rel)),
+						errhint("Call it for each of the partitions.")));
+}
+
+/* The bucket, and what the trigger is to know. */
+static void
+write_down(const PlinthSyncNew *arg, const char *bucket, const char *column,
+		   const char *content_type)
+{
+	static PlinthPlan plan = {
+		"WITH made AS (INSERT INTO plinth.file_buckets (name, owner) VALUES ($1, $2)"
+		"              ON CONFLICT (name) DO NOTHING RETURNING id)"
+		"INSERT INTO plinth.file_columns (bucket_id, relation, column_name, key_columns, content_type)"
+		" SELECT id, $3, $4, $5, $6 FROM made",
+		6,
+		{TEXTOID, REGROLEOID, REGCLASSOID, NAMEOID, NAMEARRAYOID, TEXTOID},
+		NULL};
+	NameData column_name;
+	Datum values[6] = {CStringGetTextDatum(bucket),
+					   ObjectIdGetDatum(arg->owner),
+					   ObjectIdGetDatum(arg->relation),
+					   NameGetDatum(&column_name),
+					   PointerGetDatum(arg->key_columns),
+					   content_type != NULL ? CStringGetTextDatum(content_type) : (Datum) 0};
+	PlinthSyncApi api;
+
+	namestrcpy(&column_name, column);
+	plinth_sync_api_begin(&api);
+	plinth_base_spi_execute(&plan, values, content_type != NULL ? NULL : "     n", false,
+							SPI_OK_INSERT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+						errmsg("file bucket \"%s\" already exists", bucket),
+						errhint("Pass another name in the argument bucket.")));
+	plinth_sync_api_end(&api);
+}
+
+/* As the caller, who owns the table. */
+static void
+make_triggers(Relation rel)
+{
+	const char *name = plinth_sync_relation_name(rel);
+
+	SPI_connect();
+	SPI_execute(
+		psprintf("CREATE OR REPLACE TRIGGER plinth_file AFTER INSERT OR UPDATE OR DELETE ON %s"
+				 " FOR EACH ROW EXECUTE FUNCTION plinth._file_column_changed()",
+				 name),
+		false, 0);
+	SPI_execute(psprintf("CREATE OR REPLACE TRIGGER plinth_file_all AFTER TRUNCATE ON %s"
+						 " FOR EACH STATEMENT EXECUTE FUNCTION plinth._file_column_changed()",
+						 name),
+				false, 0);
+	SPI_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER plinth_file,"
+						 " ENABLE ALWAYS TRIGGER plinth_file_all",
+						 name),
+				false, 0);
+	SPI_finish();
+}
+
+/* The rows that exist, few at a time; nobody else writes the table meanwhile. */
+static void
+copy_rows(Relation rel, const char *bucket)
+{
+	Portal portal;
+	PlinthSyncApi api;
+	FileColumn *column = NULL;
+	List *columns;
+	ListCell *lc;
+	PlinthSyncBucket wanted;
+	Oid caller = GetUserId();
+
+	SPI_connect();
+	portal = SPI_cursor_open_with_args(
+		NULL, psprintf("SELECT * FROM ONLY %s", plinth_sync_relation_name(rel)), 0, NULL, NULL,
+		NULL, true, 0);
+	do
+	{
+		SPITupleTable *rows;
+		uint64 n;
+
+		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
+		rows = SPI_tuptable;
+		n = SPI_processed;
+		plinth_sync_api_begin(&api);
+		plinth_sync_file_bucket(bucket, caller, PLINTH_SYNC_FILE_OWN, &wanted);
+		columns = load_columns(rel);
+		foreach (lc, columns)
+		{
+			column = lfirst(lc);
+			if (column->bucket.id == wanted.id)
+				break;
+		}
+		for (uint64 i = 0; i < n; i++)
+			copy_change(column, RelationGetDescr(rel), NULL, rows->vals[i]);
+		plinth_sync_api_end(&api);
+		SPI_freetuptable(rows);
+		if (n == 0)
+			break;
+	} while (true);
+	SPI_cursor_close(portal);
+	SPI_finish();
+}
+
+PG_FUNCTION_INFO_V1(plinth_sync_file_column);
+Datum
+plinth_sync_file_column(PG_FUNCTION_ARGS)
+{
+	PlinthSyncNew arg = {0};
+	char *column;
+	char *bucket;
+	char *content_type;
+	const char *names[INDEX_MAX_KEYS];
+	int64 id;
+
+	plinth_sync_new_relation(fcinfo, &arg, 0, "relation");
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("column_name must not be null")));
+	column = pstrdup(NameStr(*PG_GETARG_NAME(1)));
+	plinth_sync_new_server(fcinfo, &arg, 2);
+	bucket = plinth_sync_api_text(fcinfo, 3);
+	arg.collection = plinth_sync_api_text(fcinfo, 4);
+	content_type = plinth_sync_api_text(fcinfo, 5);
+	plinth_sync_new_on_existing(fcinfo, &arg, 6);
+	plinth_sync_new_open(&arg);
+	check_column(arg.rel, column);
+	plinth_sync_check_relation(arg.rel, arg.owner);
+	plinth_sync_check_key(arg.rel, &arg.key);
+	for (int i = 0; i < arg.key.nkeys; i++)
+		names[i] = get_attname(arg.relation, arg.key.attnums[i], false);
+	arg.key_columns = plinth_sync_file_names(names, arg.key.nkeys);
+	if (bucket == NULL)
+		bucket = psprintf("%s.%s", RelationGetRelationName(arg.rel), column);
+	make_triggers(arg.rel);
+	write_down(&arg, bucket, column, content_type);
+	copy_rows(arg.rel, bucket);
+	id = plinth_sync_file_map(bucket, &arg);
+	relation_close(arg.rel, NoLock);
+	PG_RETURN_INT64(id);
+}
