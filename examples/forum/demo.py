@@ -97,7 +97,7 @@ class Demo:
 
     # ---- the parts --------------------------------------------------------
     def schema(self):
-        """Loads schema.sql; credentials of the MongoDB go into the user mapping."""
+        """Loads schema.sql and sync.sql; credentials of the MongoDB go into the user mapping."""
         credentials = urllib.parse.urlsplit(self.options.read_uri)
         mapping = ""
         if credentials.username:
@@ -111,9 +111,9 @@ class Demo:
         head = "".join("\\set %s '%s'\n" % (name, value.replace("\\", "\\\\").replace("'", "''"))
                        for name, value in (("uri", uri), ("database", self.options.database),
                                            ("mapping", mapping)))
-        with open(self.options.schema) as schema:
-            subprocess.run(["psql", "-qX", "-d", "forum", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"],
-                           input=head + schema.read(), text=True, check=True)
+        parts = [os.path.join(self.options.schema, name) for name in ("schema.sql", "sync.sql")]
+        subprocess.run(["psql", "-qX", "-d", "forum", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"],
+                       input=head + "".join(open(part).read() for part in parts), text=True, check=True)
 
     def people(self):
         self.users = [Person(number) for number in range(1, PEOPLE + 1)]

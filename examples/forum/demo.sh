@@ -140,7 +140,7 @@ To look on from a second terminal:
   SELECT name, state, lag_bytes, keys_owed, documents_replaced, reason FROM plinth.stat_sync \\watch 1
 END
 export READ_URI=$mongo
-as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum/schema.sql" \
+as_tester "$PLINTH_PYTHON" "$place/src/examples/forum/demo.py" --schema "$place/src/examples/forum" \
 	--uri "$proxied" --database "$database" --control "$control" "$@"
 
 # The same over HTTP, where there is a PostgREST for this machine.

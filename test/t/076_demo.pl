@@ -45,7 +45,7 @@ for my $time ('the first time', 'again')
 	like($out, qr/^  \Q$_\E +\d+ rows, +\d+ documents: equal$/m, "$time: $_ are equal") for qw(replies reactions threads);
 	like($out, qr/^compared: replies +6[0-9]$/m, "$time: none is missing");
 	my ($psql) = $out =~ /^Everything is still running:\n  (psql .*)$/m;
-	ok(PlinthTest::wait_until(sub { `$psql -qAtXc "SELECT count(*) FROM plinth.stat_sync WHERE state = 'streaming'"` eq "3\n" }),
+	ok(PlinthTest::wait_until(sub { `$psql -qAtXc "SELECT count(*) FROM plinth.stat_sync WHERE state = 'streaming'"` eq "12\n" }),
 		"$time: psql connects as it says");
 }
 my @servers = servers();
