@@ -11,7 +11,9 @@ Errors: 55000 during recovery, 22023 for a timeout below 0.';
 CREATE OR REPLACE FUNCTION plinth._sync_stat(
         mapping_id bigint, OUT state text, OUT lag_bytes bigint, OUT lag_ms bigint, OUT documents_replaced bigint,
         OUT documents_deleted bigint, OUT bytes_sent bigint, OUT retries bigint, OUT keys_in_memory bigint,
-        OUT last_error text, OUT last_error_at timestamptz, OUT next_try_at timestamptz, OUT delivered_lsn pg_lsn)
+        OUT last_error text, OUT last_error_at timestamptz, OUT next_try_at timestamptz, OUT delivered_lsn pg_lsn,
+        OUT rate double precision, OUT state_since timestamptz, OUT lag_at_least boolean, OUT late boolean,
+        OUT adopted boolean)
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_sync_stat';
 COMMENT ON FUNCTION plinth._sync_stat(bigint) IS
 'What the lane says of a mapping; NULLs when none has said anything, or the caller may not see the mapping.';
@@ -37,7 +39,8 @@ SELECT m.name, m.relation, m.server_name, m.collection,
        k.kind AS task, k.done AS task_done,
        k.total + greatest(k.done - k.total, 0) AS task_total,
        (SELECT pg_catalog.count(*) FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = m.id) AS dead_letters,
-       pg_catalog.replace(t.last_error, E'\n', '; ') AS last_error, t.last_error_at, t.next_try_at
+       pg_catalog.replace(t.last_error, E'\n', '; ') AS last_error, t.last_error_at, t.next_try_at,
+       t.rate AS documents_per_second, t.state_since
   FROM plinth.sync_mappings AS m
   LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
   CROSS JOIN LATERAL plinth._sync_stat(m.id) AS t

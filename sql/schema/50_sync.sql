@@ -55,7 +55,8 @@ CREATE TABLE plinth.sync_states (
     fence_epoch  bigint NOT NULL DEFAULT 1,
     fence_timeline integer,
     slot_generation bigint,
-    resyncing    boolean NOT NULL DEFAULT false  -- take a fence of ours, wherever it stands: sync_resync
+    resyncing    boolean NOT NULL DEFAULT false, -- take a fence of ours, wherever it stands: sync_resync
+    promoted     boolean NOT NULL DEFAULT false  -- and that by itself, as this server was promoted: not wherever it stands
 );
 COMMENT ON TABLE plinth.sync_states IS 'How far each mapping is, and what stopped it.';
 

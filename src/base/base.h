@@ -93,6 +93,13 @@ extern int plinth_setting_sync_file_max;            /* KiB, a bytea that sync_fi
 extern int plinth_setting_file_grace;               /* ms */
 extern int plinth_setting_file_upload_lifetime;     /* s */
 extern int plinth_setting_sync_read_timeout;        /* ms, likewise; 0: none */
+extern int plinth_setting_sync_lag_alert;           /* ms; 0: none */
+typedef enum PlinthAfterPromotion
+{
+	PLINTH_AFTER_PROMOTION_PAUSE,
+	PLINTH_AFTER_PROMOTION_RESYNC
+} PlinthAfterPromotion;
+extern int plinth_setting_sync_after_promotion; /* a PlinthAfterPromotion */
 
 /* Defines every setting; called first in _PG_init. */
 extern void plinth_base_settings_init(void);

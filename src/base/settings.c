@@ -76,6 +76,8 @@ int plinth_setting_sync_read_timeout;
 int plinth_setting_sync_file_max;
 int plinth_setting_file_grace;
 int plinth_setting_file_upload_lifetime;
+int plinth_setting_sync_lag_alert;
+int plinth_setting_sync_after_promotion;
 
 typedef struct IntSetting
 {
@@ -97,6 +99,16 @@ typedef struct BoolSetting
 	bool boot;
 	GucContext context;
 } BoolSetting;
+
+typedef struct EnumSetting
+{
+	const char *name;
+	const char *description;
+	int *variable;
+	int boot;
+	const struct config_enum_entry *options;
+	GucContext context;
+} EnumSetting;
 
 typedef struct StringSetting
 {
@@ -203,11 +215,25 @@ static const IntSetting int_settings[] = {
 	 &plinth_setting_file_grace, 600000, 0, 86400000, PGC_SIGHUP, GUC_UNIT_MS},
 	{"plinth.file_upload_lifetime", "Time after which a file that was begun and left is removed.",
 	 &plinth_setting_file_upload_lifetime, 86400, 1, 30 * 86400, PGC_SIGHUP, GUC_UNIT_S},
+	{"plinth.sync_lag_alert", "Lag of a mapping above which it is told; 0 for never.",
+	 &plinth_setting_sync_lag_alert, 300000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
 };
 
 static const BoolSetting bool_settings[] = {
 	{"plinth.require_verified_email", "Lets only users whose e-mail address is verified sign in.",
 	 &plinth_setting_require_verified_email, false, PGC_SUSET},
+};
+
+static const struct config_enum_entry after_promotion[] = {
+	{"pause", PLINTH_AFTER_PROMOTION_PAUSE, false},
+	{"resync", PLINTH_AFTER_PROMOTION_RESYNC, false},
+	{NULL, 0, false},
+};
+
+static const EnumSetting enum_settings[] = {
+	{"plinth.sync_after_promotion", "What sync does after this server was promoted.",
+	 &plinth_setting_sync_after_promotion, PLINTH_AFTER_PROMOTION_PAUSE, after_promotion,
+	 PGC_SIGHUP},
 };
 
 static bool check_role_name(char **newval, void **extra, GucSource source);
@@ -292,6 +318,13 @@ plinth_base_settings_init(void)
 
 		DefineCustomBoolVariable(s->name, s->description, NULL, s->variable, s->boot, s->context, 0,
 								 NULL, NULL, NULL);
+	}
+	for (int i = 0; i < lengthof(enum_settings); i++)
+	{
+		const EnumSetting *s = &enum_settings[i];
+
+		DefineCustomEnumVariable(s->name, s->description, NULL, s->variable, s->boot, s->options,
+								 s->context, 0, NULL, NULL, NULL);
 	}
 	for (int i = 0; i < lengthof(string_settings); i++)
 	{

@@ -242,7 +242,7 @@ resync_everything(const PlinthSyncTarget *target)
 {
 	static PlinthPlan plan = {
 		"UPDATE plinth.sync_states SET blocked = NULL, blocked_hint = NULL, blocked_at = NULL,"
-		" resyncing = true WHERE mapping_id = $1",
+		" resyncing = true, promoted = false WHERE mapping_id = $1",
 		1,
 		{INT8OID},
 		NULL};
@@ -331,7 +331,7 @@ adopt_mapping(int64 id, Oid relation)
 	static PlinthPlan plan = {
 		"INSERT INTO plinth.sync_states AS s (mapping_id, adopting) VALUES ($1, true)"
 		" ON CONFLICT (mapping_id) DO UPDATE SET blocked = NULL, blocked_hint = NULL,"
-		" blocked_at = NULL, adopting = true, prepared = false, fence_epoch = s.fence_epoch + 1",
+		" blocked_at = NULL, adopting = true, promoted = false, prepared = false, fence_epoch = s.fence_epoch + 1",
 		1,
 		{INT8OID},
 		NULL};

@@ -42,6 +42,7 @@
 #include "decode/decode.h"
 #include "sync/collect_int.h"
 #include "sync/share_int.h"
+#include "sync/watch_int.h"
 #include "worker/worker.h"
 
 typedef struct TableEntry
@@ -147,6 +148,7 @@ collect_slot_lost(const char *reason)
 	static PlinthPlan plan = {
 		"INSERT INTO plinth.sync_states AS s (mapping_id, blocked, blocked_hint, blocked_at)"
 		" SELECT id, $1, $2, now() FROM plinth.sync_mappings"
+		"  WHERE id NOT IN (SELECT mapping_id FROM plinth.sync_states WHERE promoted)"
 		" ON CONFLICT (mapping_id) DO UPDATE SET blocked = excluded.blocked,"
 		"        blocked_hint = excluded.blocked_hint, blocked_at = excluded.blocked_at",
 		2,
@@ -154,6 +156,8 @@ collect_slot_lost(const char *reason)
 		NULL};
 	Datum values[2];
 
+	/* Those which that leaves alone are sent again as it is. */
+	(void) plinth_sync_promote_all();
 	values[0] = CStringGetTextDatum(psprintf("the replication slot was lost: %s", reason));
 	values[1] = CStringGetTextDatum("Send everything again with plinth.sync_resync(name).");
 	SPI_connect();

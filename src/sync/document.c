@@ -279,7 +279,8 @@ read_arguments(FunctionCallInfo fcinfo, PlinthSyncNew *arg)
 	plinth_sync_new_fields(fcinfo, arg, 6);
 	plinth_sync_new_on_existing(fcinfo, arg, 11);
 	plinth_sync_new_snapshot(fcinfo, arg, 12);
-	arg->indexes = plinth_sync_api_text(fcinfo, 13);
+	plinth_sync_new_lanes(fcinfo, arg, 13);
+	arg->indexes = plinth_sync_api_text(fcinfo, 14);
 }
 
 PG_FUNCTION_INFO_V1(plinth_sync_document);

@@ -301,11 +301,18 @@ check_node(Node *node, void *arg)
 	if (IsA(node, Query))
 	{
 		Query *query = (Query *) node;
+		ListCell *lc;
 
 		if (query->commandType != CMD_SELECT)
 			refuse(check, "a statement that writes", "Only SELECT reads without changing.");
 		if (query->rowMarks != NIL)
 			refuse(check, "FOR UPDATE or FOR SHARE", "Leave it out.");
+		foreach (lc, query->cteList)
+		{
+			/* Nothing would be known of its tables, and the plan would name them. */
+			if (lfirst_node(CommonTableExpr, lc)->cterefcount == 0)
+				refuse(check, "a WITH query that nothing refers to", "Leave it out.");
+		}
 		(void) check_from(query, (Node *) query->jointree, check);
 		return query_tree_walker(query, check_node, arg, 0);
 	}

@@ -37,6 +37,7 @@
 
 #include "sync/report_int.h"
 #include "sync/share_int.h"
+#include "sync/watch_int.h"
 
 /* What a write needs at least to land in a MongoDB that is well. */
 #define LANDING_MS 1000
@@ -237,6 +238,15 @@ end_quiet(PlinthLane *lane, PlinthLaneMapping *mapping)
 			plinth_sync_lane_run(lane, mapping, do_prepared, &mapping->taken_sweep);
 }
 
+/* Nobody has asked, so not wherever the fence stands; one of ours is there if this was cut short before. */
+static bool
+may_resync(PlinthLaneMapping *mapping, const PlinthMongoFence *fence, const PlinthMongoFence *ours)
+{
+	return !mapping->def->promoted || plinth_sync_is_promotion(mapping->def, fence) ||
+		   (fence->timeline == ours->timeline && ours->slot_generation != 0 &&
+			fence->slot_generation == ours->slot_generation);
+}
+
 /* The first look at a collection, or the first after somebody decided to adopt it or send all again. */
 static void
 take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoFence *fence)
@@ -244,14 +254,17 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 	PlinthMongoFence ours;
 	bool moved;
 	bool sweep = false;
+	bool strange;
 
 	our_fence(mapping, &ours);
-	if (found && !same_database(fence, &ours) && !mapping->def->adopting)
+	strange = found ? !same_database(fence, &ours) || !may_resync(mapping, fence, &ours)
+					: mapping->def->promoted;
+	if (strange && !mapping->def->adopting)
 	{
 		const char *hint;
 		const char *reason = verdict(lane, mapping, found, fence, &hint);
 
-		block(lane, mapping, reason, hint);
+		block(lane, mapping, reason == NULL ? "the fence is not this server's" : reason, hint);
 		return;
 	}
 	if (!mapping->def->adopting && !mapping->def->prepared &&
@@ -306,7 +319,10 @@ plinth_sync_check_fence(PlinthLane *lane, PlinthLaneMapping *mapping)
 	else if (taking)
 		take_over(lane, mapping, found, &fence);
 	else if ((reason = verdict(lane, mapping, found, &fence, &hint)) != NULL)
-		block(lane, mapping, reason, hint);
+	{
+		if (!found || !plinth_sync_promote(lane, mapping, &fence))
+			block(lane, mapping, reason, hint);
+	}
 	else
 	{
 		mapping->fence = fence;

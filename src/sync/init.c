@@ -6,7 +6,7 @@
 
 #include "sync/index_int.h"
 #include "sync/sync.h"
-#include "sync/sync_int.h"
+#include "sync/watch_int.h"
 #include "worker/worker.h"
 
 static const PlinthService lane_service = {
@@ -24,6 +24,12 @@ static const PlinthService indexes_service = {
 	.numbered = true,
 };
 
+static const PlinthService verifier_service = {
+	.name = "verifier",
+	.wanted = plinth_sync_schedule_wanted,
+	.main = plinth_sync_schedule_main,
+};
+
 void
 plinth_sync_init(void)
 {
@@ -31,4 +37,5 @@ plinth_sync_init(void)
 	plinth_sync_collect_init();
 	plinth_worker_service_declare(&lane_service);
 	plinth_worker_service_declare(&indexes_service);
+	plinth_worker_service_declare(&verifier_service);
 }

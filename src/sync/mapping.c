@@ -513,7 +513,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		"       s.prepared, s.adopting, s.fence_lsn, s.fence_epoch, s.slot_generation,"
 		"       plinth._sync_shape(m.id), cardinality(m.key_columns), s.resyncing,"
 		"       plinth._sync_is_keyed(m.relation, s.key_attnums), plinth._sync_unseen(m.relation),"
-		"       m.query, m.bucket_id"
+		"       m.query, m.bucket_id, s.promoted"
 		"  FROM plinth.sync_mappings m LEFT JOIN plinth.sync_states s ON s.mapping_id = m.id"
 		" WHERE m.id = $1",
 		1,
@@ -526,7 +526,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	char *filter;
 	char *id_cast;
 	char *id_prefix;
-	Datum resyncing;
+	Datum flag;
 	bool isnull;
 
 	m->context = context;
@@ -542,8 +542,10 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	take_row(m, &filter, &id_cast, &id_prefix);
 	m->shape = column_text(m->context, 18);
 	m->nkeys = DatumGetInt32(column_datum(19, &isnull));
-	resyncing = column_datum(20, &isnull);
-	m->resyncing = !isnull && DatumGetBool(resyncing);
+	flag = column_datum(20, &isnull);
+	m->resyncing = !isnull && DatumGetBool(flag);
+	flag = column_datum(25, &isnull);
+	m->promoted = !isnull && DatumGetBool(flag);
 	if (strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 22), "") != 0)
 		plinth_sync_mapping_problem(
 			m,

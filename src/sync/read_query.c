@@ -113,7 +113,8 @@ plinth_sync_query_check_relation(PlinthSyncMapping *mapping, SPIPlanPtr plan, Oi
 	if (!list_member_oid(source->relationOids, relation))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has been renamed", mapping->relation_name)));
-	if (mapping->query != NULL)
+	/* A page of one partition has keys only, and not the query. */
+	if (mapping->query != NULL && relation == mapping->relation)
 		plinth_sync_document_check(mapping, plan);
 }
 

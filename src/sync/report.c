@@ -14,6 +14,7 @@
 
 #include "sync/report_int.h"
 #include "sync/share_int.h"
+#include "sync/watch_int.h"
 
 #define LOG_EVERY_MS 60000
 #define FIRST_BACKOFF_MS 100
@@ -220,7 +221,9 @@ plinth_sync_report_stats(PlinthLane *lane)
 			stat->oldest_at =
 				dlist_container(PlinthDirtyKey, node, mapping->dirty.owed.head.next)->seen_at;
 		stat->lag_lsn = lag_lsn(lane, mapping);
+		plinth_sync_watch(lane, mapping);
 		plinth_sync_stat_set(stat);
+		plinth_sync_watch_tell(lane, mapping);
 	}
 	lane->last_stats = GetCurrentTimestamp();
 	plinth_worker_report(lane->retry_at != 0 ? "unreachable" : "running", lane->server);

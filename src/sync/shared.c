@@ -242,6 +242,15 @@ add_stat(PlinthSyncStat *sum, const PlinthSyncStat *stat)
 		strlcpy(sum->last_error, stat->last_error, sizeof(sum->last_error));
 		sum->last_error_at = stat->last_error_at;
 	}
+	sum->rate += stat->rate;
+	sum->behind_at_least |= stat->behind_at_least;
+	if (stat->key.share == 0)
+	{
+		sum->state_since = stat->state_since;
+		sum->late = stat->late;
+		sum->dead = stat->dead;
+		memcpy(sum->told, stat->told, sizeof(sum->told));
+	}
 	sum->documents_replaced += stat->documents_replaced;
 	sum->documents_deleted += stat->documents_deleted;
 	sum->bytes_sent += stat->bytes_sent;

@@ -62,13 +62,22 @@ typedef struct PlinthSyncStat
 	char last_error[PLINTH_SYNC_MESSAGE_LEN];
 	TimestampTz last_error_at; /* 0: never */
 	TimestampTz next_try_at;   /* 0: not waiting */
-	TimestampTz oldest_at;     /* when the oldest key owed was seen; 0: none owed in memory */
+	TimestampTz oldest_at;     /* since when something waits; 0: nothing does */
 	uint64 documents_replaced;
 	uint64 documents_deleted;
 	uint64 bytes_sent;
 	uint64 retries;
 	uint64 keys_in_memory;
 	uint64 lag_lsn; /* everything before it is in MongoDB */
+
+	/* watch.c */
+	double rate; /* documents written a second, while there was more to do; 0: not measured yet */
+	bool behind_at_least; /* or since before oldest_at */
+	/* by the first lane, for all: */
+	TimestampTz state_since;
+	bool late;                        /* the lag was told */
+	bool dead;                        /* that there are dead letters was told */
+	char told[PLINTH_SYNC_STATE_LEN]; /* the state that was told last */
 } PlinthSyncStat;
 
 extern void plinth_sync_shared_init(void);

@@ -12,6 +12,7 @@
 #include "utils/pg_lsn.h"
 
 #include "sync/sync_int.h"
+#include "worker/worker.h"
 
 PGDLLEXPORT Datum plinth_sync_stat(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(plinth_sync_stat);
@@ -45,14 +46,14 @@ is_visible(int64 mapping_id)
 	return visible;
 }
 
-/* One mapping's statistics as a row; all NULL when no lane has told any yet. */
+/* One mapping's statistics as a row; NULLs when no lane has told any yet. */
 Datum
 plinth_sync_stat(PG_FUNCTION_ARGS)
 {
 	PlinthSyncStat stat;
 	TupleDesc desc;
-	Datum values[12] = {0};
-	bool nulls[12] = {0};
+	Datum values[17] = {0};
+	bool nulls[17] = {0};
 	XLogRecPtr end = RecoveryInProgress() ? InvalidXLogRecPtr : GetFlushRecPtr(NULL);
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -62,6 +63,8 @@ plinth_sync_stat(PG_FUNCTION_ARGS)
 	if (!is_visible(PG_GETARG_INT64(0)) || !plinth_sync_stat_get(PG_GETARG_INT64(0), &stat))
 	{
 		memset(nulls, true, sizeof(nulls));
+		nulls[16] = false;
+		values[16] = BoolGetDatum(plinth_worker_is_adopted());
 		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 	}
 	values[0] = CStringGetTextDatum(stat.state);
@@ -81,5 +84,11 @@ plinth_sync_stat(PG_FUNCTION_ARGS)
 	values[10] = time_or_null(stat.next_try_at, &nulls[10]);
 	nulls[11] = stat.lag_lsn == 0;
 	values[11] = LSNGetDatum(stat.lag_lsn);
+	nulls[12] = stat.rate <= 0;
+	values[12] = Float8GetDatum(stat.rate);
+	values[13] = time_or_null(stat.state_since, &nulls[13]);
+	values[14] = BoolGetDatum(stat.behind_at_least);
+	values[15] = BoolGetDatum(stat.late);
+	values[16] = BoolGetDatum(plinth_worker_is_adopted());
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

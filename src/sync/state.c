@@ -66,7 +66,7 @@ plinth_sync_store_prepared(PlinthLaneMapping *mapping)
 {
 	static PlinthPlan plan = {
 		"UPDATE plinth.sync_states SET prepared = true, adopting = false, resyncing = false,"
-		"       fence_lsn = $2,"
+		"       promoted = false, fence_lsn = $2,"
 		"       fence_epoch = $3, fence_timeline = $4, slot_generation = $5"
 		" WHERE mapping_id = $1",
 		5,
@@ -81,6 +81,7 @@ plinth_sync_store_prepared(PlinthLaneMapping *mapping)
 	mapping->def->prepared = true;
 	mapping->def->adopting = false;
 	mapping->def->resyncing = false;
+	mapping->def->promoted = false;
 	mapping->def->fence_lsn = mapping->fence.lsn;
 	mapping->def->fence_epoch = mapping->fence.epoch;
 	/* The other lanes wait for it. */

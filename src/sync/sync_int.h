@@ -5,8 +5,9 @@
  * Who does what:
  *	 decoder process	collect*.c (changed keys by transaction), targets.c, spool.c, channel.c
  *	 lane process		lane.c (the loop), share.c, turns.c, mapping*.c, dirty.c, via.c,
- *						store.c, read*.c, apply.c, conflict.c, fence.c, tasks.c
- *	 any backend		api*.c, wait.c, stat.c, verify.c
+ *						store.c, read*.c, apply.c, conflict.c, fence.c, tasks.c, watch.c
+ *	 verifier process	schedule.c, verify_*.c
+ *	 any backend		api*.c, alter.c, wait.c, stat.c, verify.c
  */
 #ifndef PLINTH_SYNC_INT_H
 #define PLINTH_SYNC_INT_H
@@ -116,6 +117,7 @@ typedef struct PlinthSyncMapping
 	bool prepared;
 	bool adopting;
 	bool resyncing;
+	bool promoted;        /* resyncing by itself: only where the fence is our own past's */
 	XLogRecPtr fence_lsn; /* 0: none */
 	uint64 fence_epoch;
 	uint64 slot_generation; /* 0: none */
@@ -372,6 +374,7 @@ typedef struct PlinthLaneMapping
 	List *sweep_xids;     /* whose marks those are, as Oids */
 	bool sweep_all;       /* not only to sweep: everything again */
 	PlinthSyncStat stat;
+	struct PlinthSyncWatch *watch; /* of watch.c */
 } PlinthLaneMapping;
 
 typedef struct PlinthLane

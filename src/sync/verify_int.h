@@ -41,13 +41,17 @@ typedef struct PlinthVerify
 	PlinthSyncMapping *mapping;
 	char *shape; /* of the table when it began */
 	PlinthMongoClient *client;
-	shm_mq_handle *queue;
+	shm_mq_handle *queue; /* NULL in a run by itself */
+	struct PlinthVerifyRun *run_by_itself;
 	TimestampTz stuck_at; /* since when its lane delivers nothing; 0: it does */
 	MemoryContext run;    /* lives as long as the run */
 	MemoryContext page;   /* reset with each page */
 } PlinthVerify;
 
 /* verify_worker.c */
+extern void plinth_sync_verify_settle_session(void);
+/* Both passes; what differs is sent as it is found. */
+extern void plinth_sync_verify_compare(PlinthVerify *verify);
 extern PGDLLEXPORT void plinth_sync_verify_main(Datum arg);
 /* A transaction of the worker's; the current memory context stays current. */
 extern void plinth_sync_verify_begin(PlinthVerify *verify);
@@ -59,9 +63,12 @@ extern void plinth_sync_verify_catch_up(PlinthVerify *verify);
 /* An ERROR unless status is OK. */
 extern void plinth_sync_verify_check(PlinthVerify *verify, PlinthMongoStatus status,
 									 const PlinthMongoError *error);
-/* Sends a message; ends the process when nobody listens any more. */
+/* Sends a message, to whoever runs it; ends the process when nobody listens any more. */
 extern void plinth_sync_verify_send(PlinthVerify *verify, PlinthVerifyMessage kind, int nfields,
 									const char *const *fields);
+
+/* schedule.c: a difference that a run by itself has found (fields as of PLINTH_VERIFY_DIFFERENCE). */
+extern void plinth_sync_schedule_found(PlinthVerify *verify, const char *const *fields);
 
 /* verify_compare.c: what differs, reported as it is found. */
 extern void plinth_sync_verify_rows(PlinthVerify *verify);

@@ -37,8 +37,8 @@
  * As the engine's processes: keys have one text form, policies hide no row
  * silently, and keys are looked up by their index.
  */
-static void
-fix_settings(void)
+void
+plinth_sync_verify_settle_session(void)
 {
 	static const char *const settings[][2] = {{"search_path", "pg_catalog, pg_temp"},
 											  {"row_security", "off"},
@@ -259,6 +259,11 @@ plinth_sync_verify_send(PlinthVerify *verify, PlinthVerifyMessage kind, int nfie
 {
 	StringInfoData message;
 
+	if (verify->queue == NULL)
+	{
+		plinth_sync_schedule_found(verify, fields);
+		return;
+	}
 	initStringInfo(&message);
 	appendStringInfoChar(&message, (char) kind);
 	for (int i = 0; i < nfields; i++)
@@ -272,8 +277,8 @@ plinth_sync_verify_send(PlinthVerify *verify, PlinthVerifyMessage kind, int nfie
 	pfree(message.data);
 }
 
-static void
-compare(PlinthVerify *verify)
+void
+plinth_sync_verify_compare(PlinthVerify *verify)
 {
 	PlinthMongoError error;
 
@@ -289,6 +294,7 @@ compare(PlinthVerify *verify)
 	plinth_sync_verify_documents(verify);
 	plinth_sync_verify_indexes(verify);
 	plinth_mongo_close(verify->client);
+	verify->client = NULL;
 }
 
 /* The backend raises the error in its own name. */
@@ -336,12 +342,12 @@ plinth_sync_verify_main(Datum arg)
 	/* As every worker that talks to MongoDB. */
 	SetConfigOption("client_encoding", "UTF8", PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(header->database, InvalidOid, 0);
-	fix_settings();
+	plinth_sync_verify_settle_session();
 	MemoryContextSwitchTo(verify.page);
 	PG_TRY ()
 		;
 	{
-		compare(&verify);
+		plinth_sync_verify_compare(&verify);
 		plinth_sync_verify_send(&verify, PLINTH_VERIFY_DONE, 0, NULL);
 	}
 	PG_CATCH ()

@@ -23,9 +23,9 @@ INSERT INTO for_everybody VALUES
     ('plinth.owner_policy(regclass,name,text)');
 
 -- Anybody may own a table and a server, and so what goes from one to the other:
--- these ask who owns what; the last is what stat_sync asks as its reader.
+-- these ask who owns what; the others are what stat_sync and sync_status ask as their reader.
 INSERT INTO for_everybody
-    SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(sync_|_sync_stat$)' AND NOT f.prosecdef;
+    SELECT f.signature FROM our_functions f WHERE f.proname ~ '^(sync_|_sync_(stat|number|span|left)$)' AND NOT f.prosecdef;
 
 -- So with buckets of files.
 INSERT INTO for_everybody
@@ -153,7 +153,7 @@ SELECT set_eq($$
     WHERE r.relkind = 'r' AND NOT r.oid = ANY (coalesce(e.extconfig, '{}'))
 $$, ARRAY['plinth.audit_event_keys', 'plinth.cache_durable_entries', 'plinth.cache_entries', 'plinth.cache_horizons', 'plinth.cache_invalidations',
     'plinth.decode_state', 'plinth.one_time_tokens', 'plinth.outbox_messages', 'plinth.refresh_tokens', 'plinth.sessions', 'plinth.sync_dead_letters', 'plinth.sync_dirty', 'plinth.sync_foreign_ids', 'plinth.sync_lanes', 'plinth.sync_via',
-    'plinth.sync_states', 'plinth.sync_tasks'],
+    'plinth.sync_states', 'plinth.sync_tasks', 'plinth.sync_verify_runs'],
     'every table is dumped but runtime state');
 
 SELECT is_empty($$

@@ -87,6 +87,7 @@ SELECT refuses('SELECT nothing FROM threads');
 SELECT refuses('SELECT id FROM nowhere');
 SELECT refuses('WITH d AS (DELETE FROM replies RETURNING thread_id) SELECT t.id, t.title FROM threads t JOIN d ON d.thread_id = t.id');
 SELECT refuses('SELECT id, title FROM threads FOR UPDATE');
+SELECT refuses('WITH r AS (SELECT * FROM replies) SELECT id, title FROM threads');
 SELECT refuses('SELECT id, ctid FROM threads');
 SELECT refuses('SELECT id, $1 AS x FROM threads');
 SELECT refuses('VALUES (1)');
@@ -175,6 +176,30 @@ CREATE INDEX ON replies (thread_id, id);
 CREATE INDEX ON threads (author_id);
 SELECT plinth.sync_document('w', 'sync_document_docs', 'w', 'threads',
     'SELECT t.id, (SELECT jsonb_agg(r.body ORDER BY r.id) FROM replies r WHERE r.thread_id = t.id) AS replies, p.title AS by FROM threads t LEFT JOIN threads p ON p.id = t.author_id') IS NOT NULL;
+
+-- What would be written: of a query, of a table, of a row that cannot become a document, and by whom it may be asked.
+SET client_min_messages = warning;
+INSERT INTO threads SELECT g, 'thread ' || g, g - 1, '2026-01-01' FROM generate_series(1, 4) g;
+INSERT INTO replies VALUES (1, 1, 'one'), (2, 1, 'two');
+SELECT * FROM plinth.sync_preview('w', 2);
+SELECT count(*) FROM plinth.sync_preview('w', NULL);
+SELECT * FROM plinth.sync_preview('w', 0);
+BEGIN;
+SELECT plinth.sync_table('threads', 'sync_document_docs', name => 'plain', collection => 'plain', columns => '{title}', filter => '1 / (author_id - 1) < 2') IS NOT NULL;
+SELECT * FROM plinth.sync_preview('plain');
+ROLLBACK;
+SELECT refused($$SELECT * FROM plinth.sync_preview('w', -1)$$);
+SELECT refused($$SELECT * FROM plinth.sync_preview('nothing')$$);
+SELECT refused($$SELECT * FROM plinth.sync_preview(NULL)$$);
+SET ROLE sync_document_other;
+SELECT refused($$SELECT * FROM plinth.sync_preview('w')$$);
+SET ROLE sync_document_owner;
+ALTER TABLE replies RENAME body TO text;
+SELECT refused($$SELECT * FROM plinth.sync_preview('w')$$);
+ALTER TABLE replies RENAME text TO body;
+BEGIN READ ONLY;
+SELECT count(*) FROM plinth.sync_preview('w');
+COMMIT;
 
 -- Nothing of it stays after ROLLBACK, nor after DROP.
 BEGIN;

@@ -99,6 +99,33 @@ SELECT of_thread('SELECT t.id, u.name FROM threads t LEFT JOIN users u ON u.emai
 SELECT of_thread('SELECT t.id, s.value FROM threads t LEFT JOIN settings s ON s.key = t.title');
 SELECT ways('events', 'SELECT e.id, e.day, t.title FROM events e JOIN threads t ON t.id = e.thread_id');
 
+-- Values go through texts, and the root is found by each type.
+CREATE TYPE mood AS ENUM ('sad', 'glad');
+CREATE DOMAIN name_of AS varchar(8) CHECK (VALUE <> '');
+CREATE FUNCTION of_type(type text, value text, other text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+    n int;
+    bad int;
+BEGIN
+    EXECUTE format('CREATE TABLE typed (id int PRIMARY KEY, x %1$s); CREATE TABLE typed_child (id int, x %1$s);
+        ALTER TABLE typed_child REPLICA IDENTITY FULL; INSERT INTO typed VALUES (1, %2$L), (2, %3$L); INSERT INTO typed_child VALUES (1, %2$L)', type, value, other);
+    PERFORM plinth.sync_document('w', 'sync_document_docs', 'w', 'typed', 'SELECT t.id, (SELECT count(*) FROM typed_child c WHERE c.x = t.x) AS n FROM typed t', snapshot => false);
+    SELECT s.columns, s.roots INTO r FROM plinth.sync_sources s JOIN plinth.sync_mappings m ON m.id = s.mapping_id WHERE m.name = 'w';
+    EXECUTE format('SELECT count(*) FILTER (WHERE t.id = 1), count(*) FILTER (WHERE t.id <> 1) FROM typed_child c, LATERAL (%s) t',
+                   replace(r.roots, '$1', 'c.x::text')) INTO n, bad;
+    PERFORM plinth.sync_drop('w');
+    DROP TABLE typed, typed_child;
+    RETURN format('%s: %s and %s', type, n, bad);
+END
+$$;
+SELECT of_type(t, a, b) FROM (VALUES ('char(5)', 'ab', 'a'), ('varchar(3)', 'ab', 'a'), ('bit(3)', '101', '100'), ('varbit', '10', '1'), ('numeric(5,2)', '1.5', '1.51'), ('float8', '0.1', '0.2'),
+    ('float4', '0.1', '0.2'), ('bytea', '\x0041', '\x00'), ('timestamptz', '2026-01-01 00:00:00.000001', '2026-01-01'), ('interval', '1 mon 2 days', '1 mon'), ('date', '0044-03-15 BC', '0044-03-15'),
+    ('uuid', '00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002'), ('boolean', 'true', 'false'), ('"char"', 'a', 'b'), ('name', 'a', 'b'), ('int[]', '{1,NULL}', '{1}'),
+    ('sync_document.mood', 'glad', 'sad'), ('sync_document.name_of', 'a', 'b'), ('inet', '10.0.0.1', '10.0.0.1/8'), ('oid', '1', '2'),
+    ('jsonb', '{"a": 1}', '{"a": 2}'), ('int4range', '[1,3)', '[1,4)'), ('money', '1.50', '1.51')) AS v (t, a, b);
+SELECT ways('threads', 'SELECT t.id, (SELECT count(*) FROM settings s WHERE s.key::regclass = t.title::regclass) FROM threads t');
+
 -- A recursive query: what is joined to the root within it is certain, the rest is not.
 SELECT of_thread('SELECT t.id, (WITH RECURSIVE c AS (SELECT r.id FROM replies r WHERE r.thread_id = t.id UNION ALL SELECT r.id FROM replies r JOIN c ON c.id = r.author_id)
     SELECT count(*) FROM c) FROM threads t');
