@@ -217,12 +217,6 @@ plinth_mongo_close(PlinthMongoClient *client)
 	bson_free(client);
 }
 
-const char *
-plinth_mongo_database(PlinthMongoClient *client)
-{
-	return client->database;
-}
-
 uint64
 plinth_mongo_connections(PlinthMongoClient *client)
 {

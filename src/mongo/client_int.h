@@ -76,7 +76,6 @@ typedef enum MongoWait
 extern int64 plinth_mongo_now(void);
 extern void plinth_mongo_enter(PlinthMongoClient *client);
 extern void plinth_mongo_leave(PlinthMongoClient *client);
-extern bool plinth_mongo_is_cancelled(PlinthMongoClient *client);
 extern MongoWait plinth_mongo_wait_socket(PlinthMongoClient *client, int fd, uint32 events,
 										  int64 deadline);
 

@@ -116,25 +116,3 @@ plinth_mongo_ping(PlinthMongoClient *client, PlinthMongoError *error)
 		pfree(reply.data);
 	return status;
 }
-
-PlinthMongoStatus
-plinth_mongo_command(PlinthMongoClient *client, PlinthBson given, bool is_write, PlinthBson *reply,
-					 PlinthMongoError *error)
-{
-	bson_t view;
-	bson_t command = BSON_INITIALIZER;
-	PlinthMongoStatus status;
-
-	reply->data = NULL;
-	reply->len = 0;
-	plinth_mongo_bson_view(given, &view);
-	if (!bson_concat(&command, &view) || (is_write && !plinth_mongo_add_write_options(&command)))
-	{
-		status = PLINTH_MONGO_TOO_LARGE;
-		plinth_mongo_error_set(error, status, 0, "command is too large");
-	}
-	else
-		status = plinth_mongo_run(client, &command, reply, error);
-	bson_destroy(&command);
-	return status;
-}

@@ -305,27 +305,3 @@ plinth_mongo_fence_lane_move(PlinthMongoClient *client, const char *collection, 
 	*moved = status == PLINTH_MONGO_OK && n == 1;
 	return status;
 }
-
-PlinthMongoStatus
-plinth_mongo_fence_remove(PlinthMongoClient *client, const char *collection,
-						  PlinthMongoError *error)
-{
-	bson_t command = BSON_INITIALIZER;
-	bson_t list;
-	bson_t item;
-	bson_t filter;
-	int64 n;
-	int utf8len;
-
-	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
-	BSON_APPEND_UTF8(&command, "delete", FENCE_COLLECTION);
-	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&command, "deletes", &list);
-	BSON_APPEND_DOCUMENT_BEGIN(&list, "0", &item);
-	BSON_APPEND_DOCUMENT_BEGIN(&item, "q", &filter);
-	BSON_APPEND_UTF8(&filter, "_id", collection);
-	bson_append_document_end(&item, &filter);
-	BSON_APPEND_INT32(&item, "limit", 1);
-	bson_append_document_end(&list, &item);
-	bson_append_array_end(&command, &list);
-	return run_write(client, &command, &n, error);
-}

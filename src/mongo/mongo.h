@@ -63,9 +63,6 @@ extern PlinthMongoClient *plinth_mongo_open(const char *server_name, Oid userid,
 											PlinthMongoError *error);
 extern void plinth_mongo_close(PlinthMongoClient *client);
 
-/* The database of the server's options; lives as long as the client. */
-extern const char *plinth_mongo_database(PlinthMongoClient *client);
-
 /* How many connections this client has made so far: a change means a reconnect. */
 extern uint64 plinth_mongo_connections(PlinthMongoClient *client);
 
@@ -124,15 +121,6 @@ extern PlinthMongoStatus plinth_mongo_conflict_holder(PlinthMongoClient *client,
 													  const char *collection,
 													  const PlinthMongoOp *op, PlinthBson *holder,
 													  PlinthMongoError *error);
-
-/*
- * Runs a command given as BSON in the client's database (write concern
- * majority and maxTimeMS are added when is_write); reply is palloc'd in the
- * current context, also on a server error.
- */
-extern PlinthMongoStatus plinth_mongo_command(PlinthMongoClient *client, PlinthBson command,
-											  bool is_write, PlinthBson *reply,
-											  PlinthMongoError *error);
 
 /*
  * Finds at most limit documents in _id order with _id greater than after
@@ -204,8 +192,6 @@ extern PlinthMongoStatus plinth_mongo_fence_lane_move(PlinthMongoClient *client,
 													  const PlinthMongoFence *fence, uint64 from,
 													  uint64 lsn, bool *moved,
 													  PlinthMongoError *error);
-extern PlinthMongoStatus plinth_mongo_fence_remove(PlinthMongoClient *client,
-												   const char *collection, PlinthMongoError *error);
 
 /* -------------------------------------------------------------------------
  * Indexes.

@@ -94,8 +94,8 @@ run_meanwhile(PlinthMongoClient *client)
 	MemoryContextSwitchTo(context);
 }
 
-bool
-plinth_mongo_is_cancelled(PlinthMongoClient *client)
+static bool
+is_cancelled(PlinthMongoClient *client)
 {
 	if (!client->cancelled && (plinth_worker_stopping() || ProcDiePending || QueryCancelPending))
 		client->cancelled = true;
@@ -157,11 +157,11 @@ plinth_mongo_wait_socket(PlinthMongoClient *client, int fd, uint32 events, int64
 	{
 		int64 left = deadline - plinth_mongo_now();
 
-		if (plinth_mongo_is_cancelled(client))
+		if (is_cancelled(client))
 			return MONGO_WAIT_CANCELLED;
 		if (wait_slice_guarded(client, fd, events, Max(0, Min(left, SLICE_MS))) & events)
 			return client->cancelled ? MONGO_WAIT_CANCELLED : MONGO_WAIT_READY;
 		if (left <= 0)
-			return plinth_mongo_is_cancelled(client) ? MONGO_WAIT_CANCELLED : MONGO_WAIT_TIMEOUT;
+			return is_cancelled(client) ? MONGO_WAIT_CANCELLED : MONGO_WAIT_TIMEOUT;
 	}
 }

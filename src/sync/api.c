@@ -38,8 +38,9 @@ plinth_sync_api_end(PlinthSyncApi *api)
 	MemoryContextSwitchTo(api->context);
 }
 
-bool
-plinth_sync_api_may(Oid role, Oid owner)
+/* Is role a member of owner, of plinth_admin, or a superuser? */
+static bool
+may(Oid role, Oid owner)
 {
 	return has_privs_of_role(role, owner) ||
 		   has_privs_of_role(role, get_role_oid("plinth_admin", false));
@@ -48,7 +49,7 @@ plinth_sync_api_may(Oid role, Oid owner)
 void
 plinth_sync_api_require(Oid role, Oid owner, const char *name)
 {
-	if (!plinth_sync_api_may(role, owner))
+	if (!may(role, owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for sync mapping \"%s\"", name),
 						errhint("Only its owner and members of plinth_admin may do this.")));

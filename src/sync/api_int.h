@@ -42,8 +42,7 @@ typedef struct PlinthSyncTarget
 extern void plinth_sync_api_target(const char *name, Oid caller, bool lock,
 								   PlinthSyncTarget *target);
 
-/* Is role a member of owner, of plinth_admin, or a superuser? */
-extern bool plinth_sync_api_may(Oid role, Oid owner);
+/* An ERROR unless role is a member of owner, of plinth_admin, or a superuser. */
 extern void plinth_sync_api_require(Oid role, Oid owner, const char *name);
 
 /* Marks keys (a text[] of array literals) to be written; between begin and end. */

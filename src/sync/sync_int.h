@@ -161,13 +161,6 @@ extern List *plinth_sync_mapping_ids(const char *server, Oid owner);
 /* snake_case to camelCase; palloc'd. */
 extern char *plinth_sync_camel_case(const char *name);
 
-/*
- * Compares shape with what was stored and, where it differs, follows renamed
- * columns, asks for what must be sent again (tasks) and stores it.  True when
- * anything changed (load again).  Inside a transaction.
- */
-extern bool plinth_sync_shape_settle(PlinthSyncMapping *mapping);
-
 /* -------------------------------------------------------------------------
  * key.c: keys as texts.
  * -------------------------------------------------------------------------
@@ -566,8 +559,5 @@ extern bool plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping);
 extern void plinth_sync_task_rewind(PlinthLaneMapping *mapping);
 /* The page that was read ahead is not to be written. */
 extern void plinth_sync_task_drop(PlinthLaneMapping *mapping);
-
-/* wait.c: true when everything before lsn is in MongoDB; timeout in ms, -1 for none. */
-extern bool plinth_sync_wait_lsn(XLogRecPtr lsn, int timeout_ms);
 
 #endif /* PLINTH_SYNC_INT_H */

@@ -56,8 +56,6 @@ extern PGDLLEXPORT void plinth_sync_verify_main(Datum arg);
 /* A transaction of the worker's; the current memory context stays current. */
 extern void plinth_sync_verify_begin(PlinthVerify *verify);
 extern void plinth_sync_verify_end(PlinthVerify *verify);
-/* Loads the mapping (again); an ERROR when it cannot be compared.  Inside a transaction. */
-extern void plinth_sync_verify_load(PlinthVerify *verify);
 /* Waits until all that is committed is delivered. */
 extern void plinth_sync_verify_catch_up(PlinthVerify *verify);
 /* An ERROR unless status is OK. */
@@ -101,9 +99,6 @@ typedef struct PlinthVerifyCandidate
 } PlinthVerifyCandidate;
 
 extern PlinthVerifyState plinth_sync_verify_state(PlinthBson document);
-extern bool plinth_sync_verify_same(const PlinthVerifyState *a, const PlinthVerifyState *b);
-/* Does the _id bytewise equal, or is it the same value to MongoDB? */
-extern bool plinth_sync_verify_same_id(PlinthBson a, PlinthBson b);
 /*
  * For each of ids the document of documents that has it; no data where there
  * is none.  found has n places.

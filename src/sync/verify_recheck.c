@@ -36,14 +36,15 @@ plinth_sync_verify_state(PlinthBson document)
 	return state;
 }
 
-bool
-plinth_sync_verify_same(const PlinthVerifyState *a, const PlinthVerifyState *b)
+static bool
+same(const PlinthVerifyState *a, const PlinthVerifyState *b)
 {
 	return a->kind == b->kind && a->digest[0] == b->digest[0] && a->digest[1] == b->digest[1];
 }
 
-bool
-plinth_sync_verify_same_id(PlinthBson a, PlinthBson b)
+/* Does the _id bytewise equal, or is it the same value to MongoDB? */
+static bool
+same_id(PlinthBson a, PlinthBson b)
 {
 	return (a.len == b.len && memcmp(a.data, b.data, a.len) == 0) || plinth_mongo_id_equal(a, b);
 }
@@ -152,7 +153,7 @@ state_in_batch(const PlinthVerifyCandidate *candidate, const PlinthSyncBatch *ba
 		const PlinthSyncOp *op = &batch->ops[i];
 
 		if (op->key == key && op->op.kind == PLINTH_MONGO_REPLACE &&
-			plinth_sync_verify_same_id(op->op.id, candidate->id))
+			same_id(op->op.id, candidate->id))
 			return plinth_sync_verify_state(op->op.document);
 	}
 	return plinth_sync_verify_state(none);
@@ -268,10 +269,9 @@ look_again(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 	{
 		PlinthVerifyCandidate *candidate = &candidates[i];
 
-		if (plinth_sync_verify_same(&candidate->document, &candidate->row) ||
-			plinth_sync_verify_same(&candidate->document, &now[i]))
+		if (same(&candidate->document, &candidate->row) || same(&candidate->document, &now[i]))
 			continue;
-		if (plinth_sync_verify_same(&candidate->row, &now[i]))
+		if (same(&candidate->row, &now[i]))
 		{
 			report(verify, candidate);
 			continue;

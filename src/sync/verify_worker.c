@@ -88,8 +88,9 @@ refuse(const PlinthSyncMapping *mapping, const char *reason, const char *hint)
 					hint == NULL ? 0 : errhint("%s", hint)));
 }
 
-void
-plinth_sync_verify_load(PlinthVerify *verify)
+/* Loads the mapping (again); an ERROR when it cannot be compared.  Inside a transaction. */
+static void
+load(PlinthVerify *verify)
 {
 	PlinthSyncMapping *mapping = plinth_sync_mapping_load(verify->run, verify->id);
 
@@ -173,7 +174,7 @@ wait_until_settled(PlinthVerify *verify)
 	while (!settled)
 	{
 		plinth_sync_verify_begin(verify);
-		plinth_sync_verify_load(verify);
+		load(verify);
 		settled = is_settled(verify);
 		plinth_sync_verify_end(verify);
 		if (!settled)
@@ -227,7 +228,7 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 		/* First: what a lane leaves to another is in the table before it says that it is past it. */
 		past = plinth_sync_stat_get(verify->id, &stat) && stat.lag_lsn >= lsn;
 		plinth_sync_verify_begin(verify);
-		plinth_sync_verify_load(verify);
+		load(verify);
 		owed = is_owed(verify);
 		plinth_sync_verify_end(verify);
 		if (!owed && past)

@@ -126,8 +126,9 @@ tell_blocked(void)
 	return found;
 }
 
-bool
-plinth_sync_wait_lsn(XLogRecPtr lsn, int timeout_ms)
+/* True when everything before lsn is in MongoDB; timeout in ms, -1 for none. */
+static bool
+wait_lsn(XLogRecPtr lsn, int timeout_ms)
 {
 	Wait wait = {plinth_sync_database(MyDatabaseId, true),
 				 lsn,
@@ -196,5 +197,5 @@ plinth_sync_wait(PG_FUNCTION_ARGS)
 	/* A record of our own, so that there is something to decode up to. */
 	lsn = plinth_compat_log_message("plinth", "", 0, false, true);
 	plinth_worker_wake(MyDatabaseId, "decoder", -1);
-	PG_RETURN_BOOL(plinth_sync_wait_lsn(lsn, timeout_ms));
+	PG_RETURN_BOOL(wait_lsn(lsn, timeout_ms));
 }
