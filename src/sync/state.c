@@ -217,10 +217,12 @@ plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 			cursor = SPI_getbinval(tuple, desc, 6, &isnull);
 			if (!isnull)
 			{
-				bytea *bytes = DatumGetByteaPCopy(cursor);
+				bytea *bytes = DatumGetByteaPP(cursor);
 
-				task->cursor_id.data = (uint8 *) VARDATA(bytes);
-				task->cursor_id.len = VARSIZE(bytes) - VARHDRSZ;
+				/* By itself: the next page's takes its place, and it is freed. */
+				task->cursor_id.len = VARSIZE_ANY_EXHDR(bytes);
+				task->cursor_id.data = palloc(task->cursor_id.len);
+				memcpy(task->cursor_id.data, VARDATA_ANY(bytes), task->cursor_id.len);
 			}
 			task->done = DatumGetInt64(SPI_getbinval(tuple, desc, 7, &isnull));
 			task->ahead_key = task->cursor_key;
