@@ -14,7 +14,7 @@ COMMENT ON FUNCTION plinth._sync_is_shared(oid) IS
 CREATE OR REPLACE FUNCTION plinth._sync_lanes(mapping_id bigint) RETURNS integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN m.lanes = 1 THEN 1
+    SELECT CASE WHEN m.lanes = 1 OR m.kind = 'files' THEN 1
                 WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                               WHERE a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped
                                 AND (a.attnum = ANY (s.key_attnums) OR a.attname = ANY (m.key_columns))

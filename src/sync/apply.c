@@ -149,6 +149,17 @@ plinth_sync_apply_never(const PlinthMongoError *error, int attempts)
 }
 
 void
+plinth_sync_apply_note(PlinthLaneMapping *mapping, const PlinthMongoError *error)
+{
+	/* That rows pass on a unique value is no fault. */
+	if (error->code == PLINTH_SYNC_ASKED)
+		mapping->stat.retries++;
+	else
+		plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
+								   error->message);
+}
+
+void
 plinth_sync_apply_bury(PlinthLaneMapping *mapping, const char *literal, const PlinthSyncKey *key,
 					   const PlinthMongoError *error)
 {
@@ -277,8 +288,7 @@ finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 			plinth_sync_dirty_forget(&mapping->dirty, dirty);
 			if (error != NULL && error->status != PLINTH_MONGO_HELD &&
 				!plinth_sync_apply_never(error, 0))
-				plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
-										   error->message);
+				plinth_sync_apply_note(mapping, error);
 		}
 	}
 }

@@ -344,8 +344,7 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		else if (error != NULL)
 		{
 			later[nlater++] = literal;
-			plinth_sync_report_failure(NULL, mapping, plinth_mongo_status_name(error->status),
-									   error->message);
+			plinth_sync_apply_note(mapping, error);
 		}
 		else
 		{

@@ -517,6 +517,8 @@ extern void plinth_sync_apply_drop(PlinthLaneMapping *mapping);
 extern const PlinthMongoError **plinth_sync_apply_outcomes(PlinthSyncBatch *batch, int nkeys);
 /* Will it never succeed, after so many attempts? */
 extern bool plinth_sync_apply_never(const PlinthMongoError *error, int attempts);
+/* Tells of a write that is tried again later. */
+extern void plinth_sync_apply_note(PlinthLaneMapping *mapping, const PlinthMongoError *error);
 /* A dead letter; inside a transaction. */
 extern void plinth_sync_apply_bury(PlinthLaneMapping *mapping, const char *literal,
 								   const PlinthSyncKey *key, const PlinthMongoError *error);
