@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "utils/array.h"
@@ -43,6 +44,22 @@ plinth_sync_key_list(const PlinthSyncNew *arg)
 	return text.data;
 }
 
+/* A column that is computed when it is read is not in the WAL at all. */
+static void
+check_stored(Relation rel, const PlinthSyncWay *way)
+{
+	for (int i = 0; i < way->ncolumns; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(RelationGetDescr(rel), way->columns[i] - 1);
+
+		if (column->attgenerated != '\0' && column->attgenerated != ATTRIBUTE_GENERATED_STORED)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("generated column \"%s\" of table \"%s\" is not stored",
+								   NameStr(column->attname), RelationGetRelationName(rel)),
+							errhint("Make it STORED, or join by the columns that it is made of.")));
+	}
+}
+
 List *
 plinth_sync_paths_add(List *ways, PlinthSyncWay *way, PlinthSyncNew *arg)
 {
@@ -65,6 +82,7 @@ plinth_sync_paths_add(List *ways, PlinthSyncWay *way, PlinthSyncNew *arg)
 			return ways;
 	}
 	rel = table_open(way->relation, AccessShareLock);
+	check_stored(rel, way);
 	plinth_sync_check_old(rel, way->columns, way->ncolumns);
 	table_close(rel, NoLock);
 	return lappend(ways, way);
