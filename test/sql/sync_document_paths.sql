@@ -1,17 +1,17 @@
 -- Which rows concern which documents: the ways that sync_document derives from a query, and what it refuses.
 SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS plinth;
-CREATE ROLE sync_document_owner;
-GRANT USAGE ON SCHEMA plinth TO sync_document_owner;
-CREATE SCHEMA sync_document AUTHORIZATION sync_document_owner;
-GRANT USAGE ON SCHEMA sync_document TO PUBLIC;
-SET search_path = sync_document;
-CREATE SERVER sync_document_docs FOREIGN DATA WRAPPER mongodb_fdw OPTIONS (uri 'mongodb://127.0.0.1:1', database 'sync_document');
-GRANT USAGE ON FOREIGN SERVER sync_document_docs TO sync_document_owner;
-CREATE USER MAPPING FOR PUBLIC SERVER sync_document_docs;
+CREATE ROLE sync_paths_owner;
+GRANT USAGE ON SCHEMA plinth TO sync_paths_owner;
+CREATE SCHEMA sync_paths AUTHORIZATION sync_paths_owner;
+GRANT USAGE ON SCHEMA sync_paths TO PUBLIC;
+SET search_path = sync_paths;
+CREATE SERVER sync_paths_docs FOREIGN DATA WRAPPER mongodb_fdw OPTIONS (uri 'mongodb://127.0.0.1:1', database 'sync_paths');
+GRANT USAGE ON FOREIGN SERVER sync_paths_docs TO sync_paths_owner;
+CREATE USER MAPPING FOR PUBLIC SERVER sync_paths_docs;
 \pset tuples_only on
 \pset format unaligned
-SET ROLE sync_document_owner;
+SET ROLE sync_paths_owner;
 
 CREATE TABLE users (id int PRIMARY KEY, name text, team_id int, email varchar(80) UNIQUE);
 CREATE TABLE threads (id int PRIMARY KEY, title text, author_id int REFERENCES users, parent_id int, member_ids int[], secret text);
@@ -34,13 +34,13 @@ ALTER TABLE events_2 REPLICA IDENTITY FULL;
 CREATE VIEW authors AS SELECT u.id, u.name, (SELECT count(*) FROM replies r WHERE r.author_id = u.id) AS written FROM users u;
 
 -- The sources of a query, one a line; or the error.
-CREATE FUNCTION sync_document.ways(root regclass, query text, via jsonb DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION sync_paths.ways(root regclass, query text, via jsonb DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     m text;
     d text;
     h text;
 BEGIN
-    PERFORM plinth.sync_document('w', 'sync_document_docs', 'w', root, query, via, snapshot => false);
+    PERFORM plinth.sync_document('w', 'sync_paths_docs', 'w', root, query, via, snapshot => false);
     SELECT coalesce(string_agg(format('%s %s %s%s', s.relation, s.columns, coalesce(regexp_replace(s.roots, '\s+', ' ', 'g'), '= key'), CASE WHEN s.derived THEN '' ELSE ' (via)' END), E'\n'
                                ORDER BY s.source), 'only the root') INTO m
         FROM plinth.sync_sources s JOIN plinth.sync_mappings t ON t.id = s.mapping_id WHERE t.name = 'w';
@@ -51,8 +51,8 @@ EXCEPTION WHEN OTHERS THEN
     RETURN concat_ws(E'\n', SQLSTATE || ' ' || m, nullif('  ' || d, '  '), nullif('  hint: ' || h, '  hint: '));
 END
 $$;
-CREATE FUNCTION sync_document.of_thread(query text, via jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS
-    $$ SELECT sync_document.ways('threads', query, via) $$;
+CREATE FUNCTION sync_paths.of_thread(query text, via jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS
+    $$ SELECT sync_paths.ways('threads', query, via) $$;
 
 -- Joins.
 SELECT of_thread('SELECT id, title FROM threads');
@@ -110,7 +110,7 @@ DECLARE
 BEGIN
     EXECUTE format('CREATE TABLE typed (id int PRIMARY KEY, x %1$s); CREATE TABLE typed_child (id int, x %1$s);
         ALTER TABLE typed_child REPLICA IDENTITY FULL; INSERT INTO typed VALUES (1, %2$L), (2, %3$L); INSERT INTO typed_child VALUES (1, %2$L)', type, value, other);
-    PERFORM plinth.sync_document('w', 'sync_document_docs', 'w', 'typed', 'SELECT t.id, (SELECT count(*) FROM typed_child c WHERE c.x = t.x) AS n FROM typed t', snapshot => false);
+    PERFORM plinth.sync_document('w', 'sync_paths_docs', 'w', 'typed', 'SELECT t.id, (SELECT count(*) FROM typed_child c WHERE c.x = t.x) AS n FROM typed t', snapshot => false);
     SELECT s.columns, s.roots INTO r FROM plinth.sync_sources s JOIN plinth.sync_mappings m ON m.id = s.mapping_id WHERE m.name = 'w';
     EXECUTE format('SELECT count(*) FILTER (WHERE t.id = 1), count(*) FILTER (WHERE t.id <> 1) FROM typed_child c, LATERAL (%s) t',
                    replace(r.roots, '$1', 'c.x::text')) INTO n, bad;
@@ -122,7 +122,7 @@ $$;
 SELECT of_type(t, a, b) FROM (VALUES ('char(5)', 'ab', 'a'), ('varchar(3)', 'ab', 'a'), ('bit(3)', '101', '100'), ('varbit', '10', '1'), ('numeric(5,2)', '1.5', '1.51'), ('float8', '0.1', '0.2'),
     ('float4', '0.1', '0.2'), ('bytea', '\x0041', '\x00'), ('timestamptz', '2026-01-01 00:00:00.000001', '2026-01-01'), ('interval', '1 mon 2 days', '1 mon'), ('date', '0044-03-15 BC', '0044-03-15'),
     ('uuid', '00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002'), ('boolean', 'true', 'false'), ('"char"', 'a', 'b'), ('name', 'a', 'b'), ('int[]', '{1,NULL}', '{1}'),
-    ('sync_document.mood', 'glad', 'sad'), ('sync_document.name_of', 'a', 'b'), ('inet', '10.0.0.1', '10.0.0.1/8'), ('oid', '1', '2'),
+    ('sync_paths.mood', 'glad', 'sad'), ('sync_paths.name_of', 'a', 'b'), ('inet', '10.0.0.1', '10.0.0.1/8'), ('oid', '1', '2'),
     ('jsonb', '{"a": 1}', '{"a": 2}'), ('int4range', '[1,3)', '[1,4)'), ('money', '1.50', '1.51')) AS v (t, a, b);
 SELECT ways('threads', 'SELECT t.id, (SELECT count(*) FROM settings s WHERE s.key::regclass = t.title::regclass) FROM threads t');
 
