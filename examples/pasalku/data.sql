@@ -27,7 +27,12 @@ INSERT INTO pasalku.session_analytics (session_id, total_messages, total_tokens,
 INSERT INTO pasalku.ai_query_logs (user_id, session_id, query_type, ai_provider, prompt_tokens, completion_tokens, response_time_ms)
     SELECT user_id, id, 'consultation', CASE WHEN rating % 2 = 0 THEN 'ark' ELSE 'groq' END, 120, 340, 900 + rating FROM pasalku.chat_sessions;
 INSERT INTO pasalku.document_metadata (user_id, session_id, file_name, processing_status, ai_summary)
-    SELECT user_id, id, 'kontrak-' || right(title, 2) || '.pdf', 'completed', 'Ringkasan ' || title FROM pasalku.chat_sessions WHERE rating > 2;
+    SELECT user_id, id, 'kontrak-' || substr(title, 12) || '.pdf', 'completed', 'Ringkasan ' || title FROM pasalku.chat_sessions WHERE rating > 2;
+-- Each upload is a file, some of more than one chunk; its id is that of the file in GridFS.
+UPDATE pasalku.document_metadata d SET mongodb_document_id = plinth.file_put('pasalku_documents', d.file_name, v.bytes, 'application/pdf',
+        jsonb_build_object('documentId', d.id, 'sha256', encode(sha256(v.bytes), 'hex')))
+    FROM (SELECT m.id, '%PDF-1.7'::bytea || decode(repeat(md5(m.id::text), CASE WHEN s.rating = 5 THEN 20000 ELSE 200 END), 'hex')
+            FROM pasalku.document_metadata m JOIN pasalku.chat_sessions s ON s.id = m.session_id) AS v (id, bytes) WHERE v.id = d.id;
 INSERT INTO pasalku.document_analyses (document_id, summary, clauses, risk_score)
     SELECT id, ai_summary, '[{"no": 1, "text": "Para pihak", "risk": 0.1}, {"no": 2, "text": "Denda", "risk": 0.85}]', 0.475 FROM pasalku.document_metadata;
 INSERT INTO pasalku.verification_documents (request_id, file_name, mime_type, content)

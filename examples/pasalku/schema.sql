@@ -184,6 +184,9 @@ CREATE TABLE pasalku.feature_flag_cache (
     expires_at timestamptz NOT NULL
 );
 
+-- Uploaded documents as files, of which MongoDB gets a GridFS bucket.
+SELECT plinth.file_bucket_create('pasalku_documents');
+
 -- The rows that a transcript is made of tell in their old versions which one.
 ALTER TABLE pasalku.chat_sessions REPLICA IDENTITY FULL;
 ALTER TABLE pasalku.chat_messages REPLICA IDENTITY FULL;

@@ -35,4 +35,6 @@ SELECT plinth.sync_table('pasalku.dual_ai_comparisons', 'pasalku_docs', name => 
     indexes => '[{"keys": {"session_id": 1}}]');
 SELECT plinth.sync_table('pasalku.feature_flag_cache', 'pasalku_docs', name => 'pasalku.feature_flag_cache',
     indexes => '[{"keys": {"expires_at": 1}, "expireAfterSeconds": 0}]');
+-- documents.files and documents.chunks, for every driver's GridFS.
+SELECT plinth.sync_bucket('pasalku_documents', 'pasalku_docs', 'documents', name => 'pasalku.documents');
 RESET ROLE;

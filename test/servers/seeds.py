@@ -1,15 +1,16 @@
 #!/usr/bin/python3
 """seeds.py MONGODB_URI APP DATABASE: does a MongoDB hold what a seed says of its collections?
 
-Looks by PyMongo at every document's fields and their types, at the kind of _id
-and at the indexes; prints a line for whatever is otherwise, and at the end "looked at N".
+Looks by PyMongo at every document's fields and their types, at the kind of _id,
+at the indexes and at the files; prints a line for whatever is otherwise, and at the end "looked at N".
 A type with a ? may be null; a type in [] is an array's element.
 """
 
+import hashlib
 import re
 import sys
 
-import bson
+import gridfs
 import pymongo
 
 # collection: (pattern of _id as text with its type, fields, indexes)
@@ -93,6 +94,18 @@ def differences(collection, pattern, fields, indexes):
     print("looked at %s: %d documents, %d indexes" % (collection.name, count, len(indexes)))
 
 
+def files(bucket):
+    """Whether each file has the bytes whose hash it was given."""
+    count = 0
+    for file in bucket.find():
+        count += 1
+        if hashlib.sha256(file.read()).hexdigest() != file.metadata["sha256"]:
+            yield "%s: other bytes than were put" % file.filename
+    if count != 18:
+        yield "%d files" % count
+    print("looked at %d files" % count)
+
+
 def main():
     uri, app, database = sys.argv[1:4]
     seed = SEEDS[app]
@@ -105,6 +118,11 @@ def main():
             for number, what in enumerate(differences(documents[name], pattern, fields, indexes)):
                 if number < 5:
                     print("wrong: %s: %s" % (name, what))
+
+
+    if app == "pasalku":
+        for what in files(gridfs.GridFS(documents, "documents")):
+            print("wrong: " + what)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 ExamplesTest::arrives($node, 'postgres', 'all five');
 ok(wait_until(sub { sql("SELECT count(*) FROM plinth.stat_sync_indexes WHERE state NOT IN ('ready', 'different')") == 0 }), 'every index is there')
   or diag(sql("SELECT * FROM plinth.stat_sync_indexes WHERE state <> 'ready'"));
-my %collections = (forum => 11, pasalku => 8, chronochat => 2, digitwin => 2, aichat => 2);
-is(ExamplesTest::shapes($mongo, $_, $database{$_}), $collections{$_}, "$_: so many collections") for @apps;
+my %collections = (forum => 11, pasalku => 9, chronochat => 2, digitwin => 2, aichat => 2);
+is(ExamplesTest::shapes($mongo, $_, $database{$_}), $collections{$_}, "$_: so many collections, and files") for @apps;
 
 # As many documents as rows, and what nests is what the tables say.
 my %tables = (
@@ -36,6 +36,10 @@ foreach my $app (@apps)
 	my $there = PlinthTest::value($mongo, '{' . join(', ', map { "'$_': client['$database{$app}']['$_'].count_documents({})" } keys %here) . '}');
 	is_deeply($there, { map { ($_ => 0 + $here{$_}) } keys %here }, "$app: as many documents as rows");
 }
+
+# Each upload is where its row says.
+my $ids = join ', ', map { "'$_'" } split /\n/, sql('SELECT mongodb_document_id FROM pasalku.document_metadata');
+is(PlinthTest::value($mongo, "sum(1 for f in client['$database{pasalku}']['documents.files'].find() if str(f['_id']) in [$ids])"), 18, 'pasalku: each upload is the file that its row names');
 
 my $time = q{to_char(%s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS')};
 sub at { my ($column) = @_; return sprintf $time =~ s/%s/%s/r, $column; }
