@@ -1,5 +1,6 @@
 -- Cascades by rule: what goes, what becomes anonymous, in which order, and as whom.
 SET client_min_messages = warning;
+SET datestyle = ISO;
 CREATE EXTENSION IF NOT EXISTS plinth;
 CREATE ROLE regress_cascade_owner;
 CREATE ROLE regress_cascade_other;
