@@ -18,6 +18,8 @@ CREATE TABLE plinth.sync_mappings (
     filter       text,
     query        text CHECK ((query IS NOT NULL) = (kind = 'document')), -- every name qualified, views expanded
     on_existing  text NOT NULL DEFAULT 'error' CHECK (on_existing IN ('error', 'replace', 'keep')),
+    capped_bytes bigint CHECK (capped_bytes > 0), -- append: of a capped collection
+    capped_documents bigint CHECK (capped_documents > 0),
     paused       boolean NOT NULL DEFAULT false, -- by sync_pause
     lanes        integer NOT NULL DEFAULT 1 CHECK (lanes BETWEEN 1 AND 16), -- how many write it: see docs/sync.md
     bucket_id    bigint,                         -- of plinth.file_buckets, whose files or chunks these are

@@ -142,4 +142,19 @@ extern PlinthMongoStatus plinth_mongo_read_all(PlinthMongoClient *client, const 
 											   bson_t *find, MongoDocuments *documents,
 											   PlinthMongoError *error);
 
+/*
+ * write.c: one command that inserts the first of nops documents in their order,
+ * as many as it has room for and until one fails; *tried tells how many.
+ */
+extern PlinthMongoStatus plinth_mongo_insert_ordered(PlinthMongoClient *client,
+													 const char *collection, PlinthMongoOp **ops,
+													 int nops, int *tried, PlinthMongoError *error);
+/* True with the op's error filled. */
+extern bool plinth_mongo_op_too_large(PlinthMongoOp *op);
+
+/* scan.c: which of these _ids there are: {"_id": value} of each, palloc'd. */
+extern PlinthMongoStatus plinth_mongo_find_ids(PlinthMongoClient *client, const char *collection,
+											   const PlinthBson *ids, int nids, PlinthBson **items,
+											   int *nitems, PlinthMongoError *error);
+
 #endif /* PLINTH_CLIENT_INT_H */

@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include <sys/time.h>
+
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mongo/client_int.h"
@@ -355,6 +357,54 @@ plinth_mongo_index_find(const PlinthBson *indexes, int n, const char *name)
 			return i;
 	}
 	return -1;
+}
+
+/* The earliest of the dates at a path of a document, in ms; false where there is none. */
+static bool
+earliest_date(bson_iter_t *at, int64 *date)
+{
+	bson_iter_t element;
+	bool found = false;
+
+	if (BSON_ITER_HOLDS_DATE_TIME(at))
+	{
+		*date = bson_iter_date_time(at);
+		return true;
+	}
+	if (!BSON_ITER_HOLDS_ARRAY(at) || !bson_iter_recurse(at, &element))
+		return false;
+	while (bson_iter_next(&element))
+	{
+		if (!BSON_ITER_HOLDS_DATE_TIME(&element))
+			continue;
+		*date = found ? Min(*date, bson_iter_date_time(&element)) : bson_iter_date_time(&element);
+		found = true;
+	}
+	return found;
+}
+
+bool
+plinth_mongo_index_expires(PlinthBson index, PlinthBson document, int64 seconds)
+{
+	struct timeval now;
+	bson_t spec;
+	bson_t view;
+	bson_iter_t after;
+	bson_iter_t keys;
+	bson_iter_t key;
+	bson_iter_t at;
+	bson_iter_t value;
+	int64 date;
+
+	plinth_mongo_bson_view(index, &spec);
+	plinth_mongo_bson_view(document, &view);
+	if (!find(&spec, "expireAfterSeconds", &after) || !find(&spec, "key", &keys) ||
+		!bson_iter_recurse(&keys, &key) || !bson_iter_next(&key) || !bson_iter_init(&at, &view) ||
+		!bson_iter_find_descendant(&at, bson_iter_key(&key), &value) ||
+		!earliest_date(&value, &date))
+		return false;
+	gettimeofday(&now, NULL);
+	return date / 1000 + bson_iter_as_int64(&after) <= now.tv_sec + seconds;
 }
 
 static void

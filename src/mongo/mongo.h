@@ -104,7 +104,24 @@ extern PlinthMongoStatus plinth_mongo_write(PlinthMongoClient *client, const cha
 											PlinthMongoOp *ops, int nops, PlinthMongoError *error);
 
 /*
- * Something to do while the server works: the next plinth_mongo_write runs
+ * Inserts documents (ops of kind INSERT) in their order.  One whose _id is there
+ * already counts as acknowledged, whatever is in it; another that fails is told
+ * in its error, and those behind it are inserted all the same.  Otherwise as
+ * plinth_mongo_write.
+ */
+extern PlinthMongoStatus plinth_mongo_append(PlinthMongoClient *client, const char *collection,
+											 PlinthMongoOp *ops, int nops, PlinthMongoError *error);
+
+/*
+ * Makes a capped collection of so many bytes and, where not 0, documents,
+ * unless it is there.  capped is false where one is there that is not capped.
+ */
+extern PlinthMongoStatus plinth_mongo_make_capped(PlinthMongoClient *client, const char *collection,
+												  int64 bytes, int64 documents, bool *capped,
+												  PlinthMongoError *error);
+
+/*
+ * Something to do while the server works: the next plinth_mongo_write or _append runs
  * work once, as soon as it waits for an answer (not at all when it never
  * does).  work may run transactions but not use this client; what it raises is
  * raised by plinth_mongo_write when the driver has been left.
@@ -227,6 +244,12 @@ extern char *plinth_mongo_index_name(PlinthBson index);
  * count.
  */
 extern char *plinth_mongo_index_difference(PlinthBson declared, PlinthBson found);
+
+/*
+ * By an index that lets documents expire: will this one have gone in so many
+ * seconds from now?  False for other indexes.
+ */
+extern bool plinth_mongo_index_expires(PlinthBson index, PlinthBson document, int64 seconds);
 
 /*
  * Indexes are built by a patient client only: it waits for an answer for as

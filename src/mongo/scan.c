@@ -292,9 +292,9 @@ append_in(bson_t *command, const PlinthBson *ids, int from, int nids)
 	return count;
 }
 
-PlinthMongoStatus
-plinth_mongo_find(PlinthMongoClient *client, const char *collection, const PlinthBson *ids,
-				  int nids, PlinthBson **items, int *nitems, PlinthMongoError *error)
+static PlinthMongoStatus
+find(PlinthMongoClient *client, const char *collection, const PlinthBson *ids, int nids,
+	 bool ids_only, PlinthBson **items, int *nitems, PlinthMongoError *error)
 {
 	MongoDocuments documents = {0};
 	PlinthMongoStatus status = PLINTH_MONGO_OK;
@@ -304,13 +304,29 @@ plinth_mongo_find(PlinthMongoClient *client, const char *collection, const Plint
 	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
 	for (int done = 0; done < nids && status == PLINTH_MONGO_OK;)
 	{
-		bson_t find = BSON_INITIALIZER;
+		bson_t command = BSON_INITIALIZER;
 
-		BSON_APPEND_UTF8(&find, "find", collection);
-		done += append_in(&find, ids, done, nids);
-		status = plinth_mongo_read_all(client, collection, &find, &documents, error);
+		BSON_APPEND_UTF8(&command, "find", collection);
+		done += append_in(&command, ids, done, nids);
+		if (ids_only)
+			append_id_only(&command);
+		status = plinth_mongo_read_all(client, collection, &command, &documents, error);
 	}
 	*items = documents.items;
 	*nitems = documents.count;
 	return status;
+}
+
+PlinthMongoStatus
+plinth_mongo_find(PlinthMongoClient *client, const char *collection, const PlinthBson *ids,
+				  int nids, PlinthBson **items, int *nitems, PlinthMongoError *error)
+{
+	return find(client, collection, ids, nids, false, items, nitems, error);
+}
+
+PlinthMongoStatus
+plinth_mongo_find_ids(PlinthMongoClient *client, const char *collection, const PlinthBson *ids,
+					  int nids, PlinthBson **items, int *nitems, PlinthMongoError *error)
+{
+	return find(client, collection, ids, nids, true, items, nitems, error);
 }

@@ -31,6 +31,8 @@ typedef struct Batch
 	PlinthMongoOp **ops;
 	int count;
 	Size bytes;
+	bool ordered; /* ends at the first that fails */
+	int tried;    /* out: how many the server got to */
 } Batch;
 
 static Size
@@ -70,7 +72,8 @@ build_command(bson_t *command, const char *collection, PlinthMongoOpKind kind, c
 	bson_t array;
 
 	if (!BSON_APPEND_UTF8(command, kinds[kind].command, collection) ||
-		!BSON_APPEND_BOOL(command, "ordered", false) || !plinth_mongo_add_write_options(command) ||
+		!BSON_APPEND_BOOL(command, "ordered", batch->ordered) ||
+		!plinth_mongo_add_write_options(command) ||
 		!BSON_APPEND_ARRAY_UNSAFE_BEGIN(command, kinds[kind].array, &array))
 		return false;
 	for (int i = 0; i < batch->count; i++)
@@ -150,7 +153,7 @@ take_concern_error(const bson_t *reply, PlinthMongoError *error)
 }
 
 static void
-take_reply(const Batch *batch, PlinthMongoOpKind kind, const bson_t *reply)
+take_reply(Batch *batch, PlinthMongoOpKind kind, const bson_t *reply)
 {
 	PlinthMongoError error;
 	bson_iter_t iter;
@@ -164,6 +167,13 @@ take_reply(const Batch *batch, PlinthMongoOpKind kind, const bson_t *reply)
 	failed = take_write_errors(batch, reply);
 	if (concern || kind == PLINTH_MONGO_DELETE)
 		return;
+	if (batch->ordered && failed > 0)
+	{
+		/* By the place of the error and not by n, which not every server counts so. */
+		while (batch->ops[batch->tried - 1]->error.status == PLINTH_MONGO_OK)
+			batch->tried--;
+		return;
+	}
 	/* Every replace upserts, so each op that did not fail counts. */
 	if (bson_iter_init_find(&iter, reply, "n"))
 		n = bson_iter_as_int64(&iter);
@@ -180,14 +190,15 @@ take_reply(const Batch *batch, PlinthMongoOpKind kind, const bson_t *reply)
 }
 
 static PlinthMongoStatus
-send_batch(PlinthMongoClient *client, const char *collection, PlinthMongoOpKind kind,
-		   const Batch *batch, PlinthMongoError *error)
+send_batch(PlinthMongoClient *client, const char *collection, PlinthMongoOpKind kind, Batch *batch,
+		   PlinthMongoError *error)
 {
 	bson_t *command = bson_sized_new(batch->bytes + 1024);
 	bson_t view;
 	PlinthBson reply = {0};
 	PlinthMongoStatus status;
 
+	batch->tried = batch->count;
 	if (build_command(command, collection, kind, batch))
 		status = plinth_mongo_run(client, command, &reply, error);
 	else
@@ -206,8 +217,8 @@ send_batch(PlinthMongoClient *client, const char *collection, PlinthMongoOpKind 
 	return status;
 }
 
-static bool
-is_too_large(PlinthMongoOp *op)
+bool
+plinth_mongo_op_too_large(PlinthMongoOp *op)
 {
 	if (op->document.len <= MONGO_MAX_DOCUMENT &&
 		op_size(op) <= MONGO_MAX_DOCUMENT + COMMAND_ALLOWANCE - 1024)
@@ -229,7 +240,7 @@ write_kind(PlinthMongoClient *client, const char *collection, PlinthMongoOpKind 
 	{
 		PlinthMongoOp *op = i < nops ? &ops[i] : NULL;
 
-		if (op != NULL && (op->kind != kind || is_too_large(op)))
+		if (op != NULL && (op->kind != kind || plinth_mongo_op_too_large(op)))
 			continue;
 		if (batch.count > 0 &&
 			(op == NULL || batch.count == MAX_OPS || batch.bytes + op_size(op) > MAX_BYTES))
@@ -266,4 +277,19 @@ plinth_mongo_write(PlinthMongoClient *client, const char *collection, PlinthMong
 	client->meanwhile = NULL;
 	pfree(room);
 	return error->status;
+}
+
+PlinthMongoStatus
+plinth_mongo_insert_ordered(PlinthMongoClient *client, const char *collection, PlinthMongoOp **ops,
+							int nops, int *tried, PlinthMongoError *error)
+{
+	Batch batch = {.ops = ops, .ordered = true};
+	PlinthMongoStatus status;
+
+	while (batch.count < nops && batch.count < MAX_OPS &&
+		   (batch.count == 0 || batch.bytes + op_size(ops[batch.count]) <= MAX_BYTES))
+		batch.bytes += op_size(ops[batch.count++]);
+	status = send_batch(client, collection, PLINTH_MONGO_INSERT, &batch, error);
+	*tried = batch.tried;
+	return status;
 }

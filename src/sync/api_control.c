@@ -106,11 +106,16 @@ add_tasks(int64 id, Oid relation)
 	static PlinthPlan revive = {
 		"DELETE FROM plinth.sync_dead_letters WHERE mapping_id = $1", 1, {INT8OID}, NULL};
 	static PlinthPlan add = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)"
-							 " VALUES ($1, 'snapshot', $2, plinth._sync_rows($2)),"
-							 " ($1, 'sweep', $2, NULL)",
+							 " VALUES ($1, 'snapshot', $2, plinth._sync_rows($2))",
 							 2,
 							 {INT8OID, OIDOID},
 							 NULL};
+	static PlinthPlan sweep = {"INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)"
+							   " SELECT id, 'sweep', $2 FROM plinth.sync_mappings"
+							   "  WHERE id = $1 AND kind <> 'append'",
+							   2,
+							   {INT8OID, OIDOID},
+							   NULL};
 	Datum values[2];
 
 	execute_for(&forget, id, SPI_OK_DELETE);
@@ -118,6 +123,7 @@ add_tasks(int64 id, Oid relation)
 	values[0] = Int64GetDatum(id);
 	values[1] = ObjectIdGetDatum(relation);
 	plinth_base_spi_execute(&add, values, NULL, false, SPI_OK_INSERT);
+	plinth_base_spi_execute(&sweep, values, NULL, false, SPI_OK_INSERT);
 }
 
 /* One key value as its type writes it; an ERROR when it is none. */

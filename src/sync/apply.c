@@ -26,6 +26,7 @@
 
 #include "utils/memutils.h"
 
+#include "sync/append_int.h"
 #include "sync/file_int.h"
 #include "sync/report_int.h"
 
@@ -68,21 +69,33 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	TimestampTz began = GetCurrentTimestamp();
 
 	*unknown = false;
+	/*
+	 * Nobody sends these rows again: what was read under a definition that has
+	 * changed before (the read has taken in of which) is read anew.
+	 */
+	if (mapping->def->append && mapping->shape_stale)
+	{
+		MemoryContextSwitchTo(old);
+		return false;
+	}
 	for (int i = 0; i < batch->nops; i++)
 	{
 		ops[i].kind = batch->ops[i].op.kind;
 		ops[i].id = batch->ops[i].op.id;
 		ops[i].document = batch->ops[i].op.document;
 	}
-	status =
-		mapping->def->bucket != 0
-			? plinth_sync_file_write(lane, mapping, ops, batch->nops, &error)
-			: plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
+	if (mapping->def->append)
+		status = plinth_sync_append_write(lane, mapping, ops, batch->nops, &error);
+	else if (mapping->def->bucket != 0)
+		status = plinth_sync_file_write(lane, mapping, ops, batch->nops, &error);
+	else
+		status =
+			plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
 	if (status == PLINTH_MONGO_OK)
 	{
 		for (int i = 0; i < batch->nops; i++)
 		{
-			if (ops[i].error.status == PLINTH_MONGO_DUPLICATE_KEY)
+			if (ops[i].error.status == PLINTH_MONGO_DUPLICATE_KEY && !mapping->def->append)
 			{
 				/* The holder may be in what was read ahead, and is written out of turn. */
 				plinth_sync_apply_drop(mapping);
@@ -97,7 +110,7 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 				continue;
 			}
 			if (ops[i].kind == PLINTH_MONGO_DELETE)
-				mapping->stat.documents_deleted++;
+				mapping->stat.documents_deleted += mapping->def->append ? 0 : 1;
 			else
 				mapping->stat.documents_replaced++;
 			mapping->stat.bytes_sent += ops[i].document.len;

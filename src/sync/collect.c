@@ -318,6 +318,8 @@ collect_change(TransactionId xid, Relation relation, Oid relid, PlinthDecodeChan
 		uint8 mark = seen->target->via ? PLINTH_SYNC_MARK_VIA : PLINTH_SYNC_MARK_KEY;
 		bool old_known;
 
+		if (seen->target->append && kind != PLINTH_DECODE_INSERT)
+			continue;
 		if (is_elsewhere(seen, relation, newtuple != NULL ? newtuple : oldtuple))
 			continue;
 		has_old = plinth_sync_collect_key(seen, relation, oldtuple, NULL, true, &oldkey);
@@ -353,7 +355,8 @@ collect_truncate(TransactionId xid, int nrelations, Relation relations[])
 		{
 			const PlinthCollectTarget *target = entry->targets[j].target;
 
-			push_mark(xid, target, mark_without_trace(target), NULL, 0);
+			if (!target->append)
+				push_mark(xid, target, mark_without_trace(target), NULL, 0);
 		}
 	}
 	MemoryContextSwitchTo(old);

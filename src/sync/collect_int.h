@@ -21,6 +21,7 @@ typedef struct PlinthCollectTarget
 	Oid relation;
 	int lane; /* the first, which sweeps and resolves marks of kind VIA */
 	int nlanes;
+	bool append;                              /* only what is inserted matters */
 	uint8 lanes[PLINTH_SYNC_MAX_LANES];       /* by share */
 	int64 bucket;                             /* only rows of this one; 0: any */
 	int source;                               /* of sync_sources; -1: the mapping's own table */

@@ -35,6 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "sync/append_int.h"
 #include "sync/report_int.h"
 #include "sync/share_int.h"
 #include "sync/watch_int.h"
@@ -196,7 +197,8 @@ look_at_collection(PlinthLane *lane, PlinthLaneMapping *mapping, bool *sweep)
 	MemoryContext context = CurrentMemoryContext;
 
 	*sweep = strcmp(mapping->def->on_existing, "replace") == 0;
-	if (*sweep)
+	/* What was there before a collection that only grows is in nobody's way. */
+	if (*sweep || (keeping && mapping->def->append))
 		return true;
 	do
 	{
@@ -252,6 +254,8 @@ static void
 take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoFence *fence)
 {
 	PlinthMongoFence ours;
+	const char *reason;
+	const char *hint;
 	bool moved;
 	bool sweep = false;
 	bool strange;
@@ -261,10 +265,14 @@ take_over(PlinthLane *lane, PlinthLaneMapping *mapping, bool found, PlinthMongoF
 					: mapping->def->promoted;
 	if (strange && !mapping->def->adopting)
 	{
-		const char *hint;
-		const char *reason = verdict(lane, mapping, found, fence, &hint);
-
+		reason = verdict(lane, mapping, found, fence, &hint);
 		block(lane, mapping, reason == NULL ? "the fence is not this server's" : reason, hint);
+		return;
+	}
+	if (!plinth_sync_append_prepare(lane, mapping, &reason, &hint))
+	{
+		if (reason != NULL)
+			block(lane, mapping, reason, hint);
 		return;
 	}
 	if (!mapping->def->adopting && !mapping->def->prepared &&

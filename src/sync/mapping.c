@@ -28,6 +28,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "sync/append_int.h"
 #include "sync/read_int.h"
 #include "sync/via_int.h"
 
@@ -558,6 +559,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 	m->query = column_text(m->context, 23);
 	if (m->query != NULL)
 		plinth_sync_document_sources(m);
+	plinth_sync_append_load(m);
 	compile(m, filter, id_cast, id_prefix);
 	SPI_finish();
 	return m;

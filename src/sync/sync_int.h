@@ -101,6 +101,11 @@ typedef struct PlinthSyncMapping
 	char *collection;
 	char *on_existing;
 	bool paused;
+	bool append;        /* only grows */
+	int64 capped_bytes; /* 0: not capped */
+	int64 capped_documents;
+	int nexpiry; /* TTL indexes that are declared */
+	PlinthBson *expiry;
 	int lanes; /* how many write it */
 	/* What is read here is the keys of this one of so many lanes; all keys where shares is 1. */
 	int share;

@@ -62,6 +62,7 @@ add_target(PlinthSyncDatabase *db, HeapTuple tuple, TupleDesc desc, List **targe
 	target->nlanes = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
 	target->source = DatumGetInt32(SPI_getbinval(tuple, desc, 8, &isnull));
 	target->via = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
+	target->append = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
 	if (!find_lanes(db, target, server, owner))
 		return false;
 	target->bucket = DatumGetInt64(SPI_getbinval(tuple, desc, 11, &isnull));
@@ -190,7 +191,7 @@ plinth_sync_targets_load(PlinthSyncDatabase *db, MemoryContext context, bool *la
 		"                         FROM plinth.sync_mappings GROUP BY server_name, owner) AS p)"
 		"SELECT m.id, u.relation::oid, m.server_name::text, m.owner::oid, u.attnums, lanes.n,"
 		"       plinth._sync_lanes(m.id), u.source, u.via, u.ncolumns,"
-		"       coalesce(m.bucket_id, 0)"
+		"       coalesce(m.bucket_id, 0), m.kind = 'append'"
 		"  FROM plinth.sync_mappings AS m CROSS JOIN lanes CROSS JOIN LATERAL"
 		"       (SELECT m.relation, -1 AS source, false AS via, cardinality(m.key_columns) AS ncolumns,"
 		"               coalesce((SELECT s.key_attnums FROM plinth.sync_states AS s"

@@ -20,9 +20,12 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "sync/append_int.h"
 #include "sync/verify_int.h"
 
 #define PAGE_ROWS 500
+/* The clocks of the two servers differ, by less than this. */
+#define EXPIRY_S 300
 
 /* The table itself, or its partitions: each has an index in the order of the key. */
 static List *
@@ -92,6 +95,10 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 			continue;
 		if (found[i].len == document.len && memcmp(found[i].data, document.data, document.len) == 0)
 			continue;
+		/* What was appended stays as it was; what has expired, or is about to, may have gone. */
+		if (found[i].len > 0 ? verify->mapping->append
+							 : plinth_sync_append_expires(verify->mapping, document, EXPIRY_S))
+			continue;
 		candidates[n].literal = batch->ops[i].literal;
 		candidates[n].id = ids[i];
 		candidates[n++].row = plinth_sync_verify_state(document);
@@ -108,10 +115,40 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 	return candidates;
 }
 
+/*
+ * The key of the first document of a capped collection, in order of _id: what
+ * stood before it may have made way.  NULL where all is to be compared.
+ */
+static char *
+capped_start(PlinthVerify *verify)
+{
+	PlinthBson none = {NULL, 0};
+	PlinthBson *documents;
+	PlinthMongoError error;
+	PlinthSyncKey key;
+	int n;
+	char *start = NULL;
+
+	if (verify->mapping->capped_bytes == 0)
+		return NULL;
+	plinth_sync_verify_check(verify,
+							 plinth_mongo_scan(verify->client, verify->mapping->collection, none,
+											   true, 1, &documents, &n, &error),
+							 &error);
+	if (n == 0)
+		return NULL;
+	plinth_sync_verify_begin(verify);
+	if (plinth_sync_read_id(verify->mapping, documents[0], &key))
+		start = MemoryContextStrdup(
+			verify->run, plinth_sync_key_literal(verify->mapping->nkeys, key.key, key.keylen));
+	plinth_sync_verify_end(verify);
+	return start;
+}
+
 static void
 compare_relation(PlinthVerify *verify, Oid relation)
 {
-	char *after = NULL;
+	char *after = capped_start(verify);
 	bool more = true;
 
 	while (more)
@@ -184,6 +221,9 @@ plinth_sync_verify_documents(PlinthVerify *verify)
 	PlinthBson *documents;
 	int ndocuments;
 
+	/* Documents of rows that have gone are what a log is for. */
+	if (verify->mapping->append)
+		return;
 	do
 	{
 		PlinthMongoError error;

@@ -269,7 +269,8 @@ look_again(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 	{
 		PlinthVerifyCandidate *candidate = &candidates[i];
 
-		if (same(&candidate->document, &candidate->row) || same(&candidate->document, &now[i]))
+		if (same(&candidate->document, &candidate->row) || same(&candidate->document, &now[i]) ||
+			(verify->mapping->append && candidate->document.kind == PLINTH_VERIFY_DOCUMENT))
 			continue;
 		if (same(&candidate->row, &now[i]))
 		{

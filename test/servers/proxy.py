@@ -8,7 +8,7 @@ for (the default).  With --stdin it ends when standard input does.
 
 It knows the 16-byte header of MongoDB's wire protocol and so the boundaries
 of messages; a *write* below is an OP_MSG whose command is insert, update,
-delete, findAndModify or createIndexes, optionally only on one collection.  (A connection
+delete, findAndModify, createIndexes or create, optionally only on one collection.  (A connection
 that speaks TLS is passed as bytes: commands about writes do not see it.)
 Commands, one a line on the control port, each answered by "ok", "ok VALUE" or
 "error REASON":
@@ -40,7 +40,8 @@ import sys
 import threading
 
 OP_MSG = 2013
-WRITES = (b"insert", b"update", b"delete", b"findAndModify", b"findandmodify", b"createIndexes")
+WRITES = (b"insert", b"update", b"delete", b"findAndModify", b"findandmodify",
+          b"createIndexes", b"create")
 MAX_MESSAGE = 100 * 1024 * 1024
 
 
