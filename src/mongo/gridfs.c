@@ -15,6 +15,8 @@ typedef struct IdSet
 {
 	bson_t list; /* an array */
 	uint32 count;
+	bson_oid_t least;
+	bson_oid_t most;
 } IdSet;
 
 static void
@@ -25,9 +27,13 @@ id_set_add(IdSet *set, const bson_oid_t *id)
 	int keylen = (int) bson_uint32_to_string(set->count++, &key, buffer, sizeof(buffer));
 
 	bson_append_oid(&set->list, key, keylen, id);
+	if (set->count == 1 || bson_oid_compare(id, &set->least) < 0)
+		bson_oid_copy(id, &set->least);
+	if (set->count == 1 || bson_oid_compare(id, &set->most) > 0)
+		bson_oid_copy(id, &set->most);
 }
 
-/* {name: {$in: […]}} as a member of command. */
+/* {name: {$in: […]}} as a member of command; the range lets a server that has no index for it compare less. */
 static void
 append_in(bson_t *command, const char *member, const char *name, const IdSet *set)
 {
@@ -36,6 +42,8 @@ append_in(bson_t *command, const char *member, const char *name, const IdSet *se
 
 	BSON_APPEND_DOCUMENT_BEGIN(command, member, &filter);
 	BSON_APPEND_DOCUMENT_BEGIN(&filter, name, &condition);
+	BSON_APPEND_OID(&condition, "$gte", &set->least);
+	BSON_APPEND_OID(&condition, "$lte", &set->most);
 	BSON_APPEND_ARRAY(&condition, "$in", &set->list);
 	bson_append_document_end(&filter, &condition);
 	bson_append_document_end(command, &filter);
@@ -188,7 +196,7 @@ plinth_mongo_gridfs_incomplete(PlinthMongoClient *client, const char *chunks,
 							   const PlinthMongoOp *ops, int nops, bool *held,
 							   PlinthMongoError *error)
 {
-	IdSet set = {BSON_INITIALIZER, 0};
+	IdSet set = {.list = BSON_INITIALIZER};
 	MongoDocuments documents = {0};
 	PlinthMongoStatus status = PLINTH_MONGO_OK;
 	Known *known;
@@ -223,8 +231,8 @@ PlinthMongoStatus
 plinth_mongo_gridfs_in_use(PlinthMongoClient *client, const char *files, const char *chunks,
 						   const PlinthMongoOp *ops, int nops, bool *held, PlinthMongoError *error)
 {
-	IdSet ids = {BSON_INITIALIZER, 0};
-	IdSet owners = {BSON_INITIALIZER, 0};
+	IdSet ids = {.list = BSON_INITIALIZER};
+	IdSet owners = {.list = BSON_INITIALIZER};
 	MongoDocuments there = {0};
 	MongoDocuments owned = {0};
 	PlinthMongoStatus status = PLINTH_MONGO_OK;

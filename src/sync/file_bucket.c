@@ -21,9 +21,9 @@ extern PGDLLEXPORT Datum plinth_sync_file_bucket_drop(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plinth_sync_file_bucket_grant(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plinth_sync_file_bucket_revoke(PG_FUNCTION_ARGS);
 
-/* What a role that does not own it may do: 0 nothing, 1 read, 2 write. */
+/* What a role that does not own it may do, as PlinthSyncFileAccess; 0: nothing. */
 static int
-granted(int64 bucket, Oid caller)
+granted(int64 bucket, Oid caller, bool read_only)
 {
 	static PlinthPlan plan = {"SELECT role::oid, may_write FROM plinth.file_grants"
 							  " WHERE bucket_id = $1",
@@ -33,7 +33,7 @@ granted(int64 bucket, Oid caller)
 	Datum value = Int64GetDatum(bucket);
 	int most = 0;
 
-	plinth_base_spi_execute(&plan, &value, NULL, true, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, &value, NULL, read_only, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -43,7 +43,7 @@ granted(int64 bucket, Oid caller)
 		bool write = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
 
 		if (has_privs_of_role(caller, role))
-			most = Max(most, write ? 2 : 1);
+			most = Max(most, write ? PLINTH_SYNC_FILE_WRITE : PLINTH_SYNC_FILE_READ);
 	}
 	return most;
 }
@@ -73,7 +73,6 @@ void
 plinth_sync_file_bucket(const char *name, Oid caller, PlinthSyncFileAccess access,
 						PlinthSyncBucket *bucket)
 {
-	/* Whoever drops the bucket waits for those who write into it. */
 	static PlinthPlan plan = {
 		"SELECT id, owner::oid, per_user FROM plinth.file_buckets WHERE name = $1",
 		1,
@@ -86,7 +85,8 @@ plinth_sync_file_bucket(const char *name, Oid caller, PlinthSyncFileAccess acces
 	bool per_user;
 
 	memset(bucket, 0, sizeof(*bucket));
-	plinth_base_spi_execute(&plan, &value, NULL, true, SPI_OK_SELECT);
+	/* Who changes something sees what this statement did before. */
+	plinth_base_spi_execute(&plan, &value, NULL, access == PLINTH_SYNC_FILE_READ, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("file bucket \"%s\" does not exist", name),
@@ -100,8 +100,9 @@ plinth_sync_file_bucket(const char *name, Oid caller, PlinthSyncFileAccess acces
 	per_user = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
 	bucket->owned = has_privs_of_role(caller, bucket->owner);
 	bucket->no_user = true;
-	if (!bucket->owned && (access == PLINTH_SYNC_FILE_OWN ||
-						   granted(bucket->id, caller) < (access == PLINTH_SYNC_FILE_READ ? 1 : 2)))
+	if (!bucket->owned &&
+		(access == PLINTH_SYNC_FILE_OWN ||
+		 granted(bucket->id, caller, access == PLINTH_SYNC_FILE_READ) < (int) access))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for file bucket \"%s\"", name),
 						errhint("Its owner may grant it: plinth.file_bucket_grant().")));

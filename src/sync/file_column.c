@@ -79,19 +79,33 @@ store_value(const FileColumn *column, char *name, Datum value)
 	plinth_sync_file_store(&column->bucket, &file, data);
 }
 
-/* The columns of a table that are files: FileColumn *; between begin and end. */
+static AttrNumber
+place_of(TupleDesc desc, const char *name)
+{
+	int place = SPI_fnumber(desc, name);
+
+	if (place <= 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("column \"%s\", which plinth.sync_file() copies, was renamed or dropped", name),
+			 errhint("Undo that, or remove the bucket by plinth.file_bucket_drop().")));
+	return place;
+}
+
+/* The columns of a table that are files (FileColumn *), in rows of this shape; between begin and end. */
 static List *
-load_columns(Relation rel)
+load_columns(Oid relation, TupleDesc shape)
 {
 	static PlinthPlan plan = {"SELECT bucket_id, column_name::text, key_columns, content_type"
 							  "  FROM plinth.file_columns WHERE relation = $1 ORDER BY bucket_id",
 							  1,
 							  {REGCLASSOID},
 							  NULL};
-	Datum value = ObjectIdGetDatum(RelationGetRelid(rel));
+	Datum value = ObjectIdGetDatum(relation);
 	List *columns = NIL;
 
-	plinth_base_spi_execute(&plan, &value, NULL, true, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		FileColumn *column = palloc0(sizeof(FileColumn));
@@ -99,25 +113,15 @@ load_columns(Relation rel)
 		TupleDesc desc = SPI_tuptable->tupdesc;
 		bool isnull;
 		Datum *names;
-		bool all = true;
 
 		column->bucket.id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		column->bucket.no_user = true;
-		column->attnum = get_attnum(RelationGetRelid(rel), SPI_getvalue(tuple, desc, 2));
+		column->attnum = place_of(shape, SPI_getvalue(tuple, desc, 2));
 		deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)), NAMEOID,
 						  NAMEDATALEN, false, TYPALIGN_CHAR, &names, NULL, &column->nkeys);
 		for (int k = 0; k < column->nkeys; k++)
-		{
-			column->key[k] = get_attnum(RelationGetRelid(rel), NameStr(*DatumGetName(names[k])));
-			all &= column->key[k] != InvalidAttrNumber;
-		}
+			column->key[k] = place_of(shape, NameStr(*DatumGetName(names[k])));
 		column->content_type = SPI_getvalue(tuple, desc, 4);
-		if (!all || column->attnum == InvalidAttrNumber)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("a column that plinth.sync_file() copies was renamed or dropped"),
-					 errhint("Undo that, or DROP TRIGGER plinth_file ON %s, and plinth_file_all.",
-							 plinth_sync_relation_name(rel))));
 		columns = lappend(columns, column);
 	}
 	return columns;
@@ -193,7 +197,8 @@ plinth_sync_file_changed(PG_FUNCTION_ARGS)
 			newtuple = NULL;
 	}
 	plinth_sync_api_begin(&api);
-	foreach (lc, load_columns(data->tg_relation))
+	foreach (lc,
+			 load_columns(RelationGetRelid(data->tg_relation), RelationGetDescr(data->tg_relation)))
 	{
 		if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 			copy_change(lfirst(lc), RelationGetDescr(data->tg_relation), oldtuple, newtuple);
@@ -259,10 +264,8 @@ write_down(const PlinthSyncNew *arg, const char *bucket, const char *column,
 
 /* As the caller, who owns the table. */
 static void
-make_triggers(Relation rel)
+make_triggers(const char *name)
 {
-	const char *name = plinth_sync_relation_name(rel);
-
 	SPI_connect();
 	SPI_execute(
 		psprintf("CREATE OR REPLACE TRIGGER plinth_file AFTER INSERT OR UPDATE OR DELETE ON %s"
@@ -280,46 +283,48 @@ make_triggers(Relation rel)
 	SPI_finish();
 }
 
-/* The rows that exist, few at a time; nobody else writes the table meanwhile. */
+/* Some rows that exist already. */
+static void
+copy_some(Oid relation, const char *bucket, SPITupleTable *rows, uint64 n)
+{
+	Oid caller = GetUserId();
+	PlinthSyncBucket wanted;
+	PlinthSyncApi api;
+	ListCell *lc;
+
+	plinth_sync_api_begin(&api);
+	plinth_sync_file_bucket(bucket, caller, PLINTH_SYNC_FILE_OWN, &wanted);
+	foreach (lc, load_columns(relation, rows->tupdesc))
+	{
+		const FileColumn *column = lfirst(lc);
+
+		for (uint64 i = 0; column->bucket.id == wanted.id && i < n; i++)
+			copy_change(column, rows->tupdesc, NULL, rows->vals[i]);
+	}
+	plinth_sync_api_end(&api);
+}
+
+/* All of them, few at a time; nobody else writes the table meanwhile. */
 static void
 copy_rows(Relation rel, const char *bucket)
 {
 	Portal portal;
-	PlinthSyncApi api;
-	FileColumn *column = NULL;
-	List *columns;
-	ListCell *lc;
-	PlinthSyncBucket wanted;
-	Oid caller = GetUserId();
+	uint64 n;
 
 	SPI_connect();
 	portal = SPI_cursor_open_with_args(
 		NULL, psprintf("SELECT * FROM ONLY %s", plinth_sync_relation_name(rel)), 0, NULL, NULL,
-		NULL, true, 0);
+		NULL, false, 0);
 	do
 	{
 		SPITupleTable *rows;
-		uint64 n;
 
 		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
 		rows = SPI_tuptable;
 		n = SPI_processed;
-		plinth_sync_api_begin(&api);
-		plinth_sync_file_bucket(bucket, caller, PLINTH_SYNC_FILE_OWN, &wanted);
-		columns = load_columns(rel);
-		foreach (lc, columns)
-		{
-			column = lfirst(lc);
-			if (column->bucket.id == wanted.id)
-				break;
-		}
-		for (uint64 i = 0; i < n; i++)
-			copy_change(column, RelationGetDescr(rel), NULL, rows->vals[i]);
-		plinth_sync_api_end(&api);
+		copy_some(RelationGetRelid(rel), bucket, rows, n);
 		SPI_freetuptable(rows);
-		if (n == 0)
-			break;
-	} while (true);
+	} while (n > 0);
 	SPI_cursor_close(portal);
 	SPI_finish();
 }
@@ -333,6 +338,7 @@ plinth_sync_file_column(PG_FUNCTION_ARGS)
 	char *bucket;
 	char *content_type;
 	const char *names[INDEX_MAX_KEYS];
+	char *table;
 	int64 id;
 
 	plinth_sync_new_relation(fcinfo, &arg, 0, "relation");
@@ -354,7 +360,11 @@ plinth_sync_file_column(PG_FUNCTION_ARGS)
 	arg.key_columns = plinth_sync_file_names(names, arg.key.nkeys);
 	if (bucket == NULL)
 		bucket = psprintf("%s.%s", RelationGetRelationName(arg.rel), column);
-	make_triggers(arg.rel);
+	/* ALTER TABLE takes none that its caller has open. */
+	table = plinth_sync_relation_name(arg.rel);
+	relation_close(arg.rel, NoLock);
+	make_triggers(table);
+	arg.rel = relation_open(arg.relation, NoLock);
 	write_down(&arg, bucket, column, content_type);
 	copy_rows(arg.rel, bucket);
 	id = plinth_sync_file_map(bucket, &arg);

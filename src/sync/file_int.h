@@ -39,7 +39,7 @@ extern void plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping);
  */
 typedef enum PlinthSyncFileAccess
 {
-	PLINTH_SYNC_FILE_READ,
+	PLINTH_SYNC_FILE_READ = 1,
 	PLINTH_SYNC_FILE_WRITE,
 	PLINTH_SYNC_FILE_OWN
 } PlinthSyncFileAccess;
