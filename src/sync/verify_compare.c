@@ -8,8 +8,9 @@
  * of _id: finds what no row stands behind.  Whatever differs at first sight is
  * looked at again before it is reported (verify_recheck.c).
  *
- * Memory is bounded by a page: PAGE_ROWS rows or plinth.sync_batch_bytes, and
- * the documents that MongoDB has for them.
+ * Memory is bounded by a page: PAGE_ROWS rows or plinth.sync_batch_bytes,
+ * the documents that MongoDB has for them, and the keys of what is to be looked
+ * at again.
  */
 #include "postgres.h"
 
@@ -163,7 +164,7 @@ compare_relation(PlinthVerify *verify, Oid relation)
 		if (!read_page(verify, relation, after, batch))
 			return;
 		candidates = compare_page(verify, batch, &n);
-		plinth_sync_verify_recheck(verify, candidates, n);
+		plinth_sync_verify_suspect(verify, candidates, n);
 		more = !batch->exhausted && batch->last_key != NULL;
 		last = more ? MemoryContextStrdup(verify->run, batch->last_key) : NULL;
 		if (after != NULL)
@@ -179,6 +180,7 @@ plinth_sync_verify_rows(PlinthVerify *verify)
 
 	foreach (lc, list_relations(verify))
 		compare_relation(verify, lfirst_oid(lc));
+	plinth_sync_verify_settle(verify);
 }
 
 /* A page of the collection: which of its documents has no row? */
@@ -211,7 +213,7 @@ compare_ids(PlinthVerify *verify, PlinthBson *documents, int ndocuments)
 			plinth_sync_key_literal(verify->mapping->nkeys, keys[k].key, keys[k].keylen);
 		candidates[n++].id = plinth_mongo_id_of(documents[document_of[k]]);
 	}
-	plinth_sync_verify_recheck(verify, candidates, n);
+	plinth_sync_verify_suspect(verify, candidates, n);
 }
 
 void
@@ -248,4 +250,5 @@ plinth_sync_verify_documents(PlinthVerify *verify)
 		}
 		/* A page that is not full is the last: nothing rests on how NaN is sorted. */
 	} while (ndocuments == PAGE_ROWS);
+	plinth_sync_verify_settle(verify);
 }

@@ -43,6 +43,9 @@ typedef struct PlinthVerify
 	PlinthMongoClient *client;
 	shm_mq_handle *queue; /* NULL in a run by itself */
 	struct PlinthVerifyRun *run_by_itself;
+	struct PlinthVerifyCandidate *suspects; /* to be looked at again */
+	int nsuspects;
+	MemoryContext suspects_context;
 	TimestampTz stuck_at; /* since when its lane delivers nothing; 0: it does */
 	MemoryContext run;    /* lives as long as the run */
 	MemoryContext page;   /* reset with each page */
@@ -105,8 +108,10 @@ extern PlinthVerifyState plinth_sync_verify_state(PlinthBson document);
  */
 extern void plinth_sync_verify_match(const PlinthBson *ids, int n, PlinthBson *documents,
 									 int ndocuments, PlinthBson *found);
+/* Sets aside what differs at first sight (copied); at times it settles what there is. */
+extern void plinth_sync_verify_suspect(PlinthVerify *verify,
+									   const PlinthVerifyCandidate *candidates, int n);
 /* Waits for what is under way, looks again, and reports what still differs. */
-extern void plinth_sync_verify_recheck(PlinthVerify *verify, PlinthVerifyCandidate *candidates,
-									   int n);
+extern void plinth_sync_verify_settle(PlinthVerify *verify);
 
 #endif /* PLINTH_SYNC_VERIFY_INT_H */

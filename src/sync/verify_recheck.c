@@ -8,6 +8,8 @@
  * A row that changed meanwhile is looked at again, some rounds long; one that
  * never stands still is not reported: nothing can be said of it.
  *
+ * What differs at first sight is set aside, and looked at again together.
+ *
  * Rows and documents are kept as digests, so that a thousand large ones need
  * no memory; a digest decides only whether to look again, or to report.
  */
@@ -22,6 +24,8 @@
 
 #define ROUNDS 5
 #define CHUNK 100
+/* Waiting takes far longer than looking: so many are waited for together. */
+#define MAX_SUSPECTS 1000
 
 PlinthVerifyState
 plinth_sync_verify_state(PlinthBson document)
@@ -255,14 +259,13 @@ report(PlinthVerify *verify, const PlinthVerifyCandidate *candidate)
 	plinth_sync_verify_send(verify, PLINTH_VERIFY_DIFFERENCE, 3, fields);
 }
 
-/* One round; what must be looked at again is moved to the front, and counted. */
+/* One round of some; what must be looked at again is moved to the front, and counted. */
 static int
 look_again(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 {
 	PlinthVerifyState *now = palloc(sizeof(PlinthVerifyState) * n);
 	int left = 0;
 
-	plinth_sync_verify_catch_up(verify);
 	read_documents(verify, candidates, n);
 	read_rows(verify, candidates, n, now);
 	for (int i = 0; i < n; i++)
@@ -283,23 +286,62 @@ look_again(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 	return left;
 }
 
+/* All that was set aside, in rounds: what is under way is waited for once for all of it. */
 void
-plinth_sync_verify_recheck(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
+plinth_sync_verify_settle(PlinthVerify *verify)
 {
+	PlinthVerifyCandidate *candidates = verify->suspects;
+	int n = verify->nsuspects;
 	MemoryContext work =
-		AllocSetContextCreate(verify->page, "plinth verify recheck", ALLOCSET_DEFAULT_SIZES);
+		AllocSetContextCreate(verify->run, "plinth verify recheck", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 
-	for (int start = 0; start < n; start += CHUNK)
+	for (int round = 0; round < ROUNDS && n > 0; round++)
 	{
-		int left = Min(CHUNK, n - start);
+		int left = 0;
 
-		for (int round = 0; round < ROUNDS && left > 0; round++)
+		plinth_sync_verify_catch_up(verify);
+		for (int start = 0; start < n; start += CHUNK)
 		{
-			left = look_again(verify, candidates + start, left);
+			int again = look_again(verify, candidates + start, Min(CHUNK, n - start));
+
+			memmove(candidates + left, candidates + start, again * sizeof(*candidates));
+			left += again;
 			MemoryContextReset(work);
 		}
+		n = left;
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);
+	verify->nsuspects = 0;
+	if (verify->suspects_context != NULL)
+		MemoryContextReset(verify->suspects_context);
+	verify->suspects = NULL;
+}
+
+void
+plinth_sync_verify_suspect(PlinthVerify *verify, const PlinthVerifyCandidate *candidates, int n)
+{
+	MemoryContext old;
+
+	if (verify->suspects_context == NULL)
+		verify->suspects_context =
+			AllocSetContextCreate(verify->run, "plinth verify suspects", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < n; i++)
+	{
+		PlinthVerifyCandidate *suspect;
+
+		old = MemoryContextSwitchTo(verify->suspects_context);
+		if (verify->suspects == NULL)
+			verify->suspects = palloc(sizeof(PlinthVerifyCandidate) * MAX_SUSPECTS);
+		suspect = &verify->suspects[verify->nsuspects++];
+		*suspect = candidates[i];
+		if (suspect->literal != NULL)
+			suspect->literal = pstrdup(suspect->literal);
+		if (suspect->id.data != NULL)
+			suspect->id.data = memcpy(palloc(suspect->id.len), suspect->id.data, suspect->id.len);
+		MemoryContextSwitchTo(old);
+		if (verify->nsuspects == MAX_SUSPECTS)
+			plinth_sync_verify_settle(verify);
+	}
 }
