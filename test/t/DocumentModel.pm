@@ -148,9 +148,22 @@ sub joins
 	{
 		next unless chance(0.4);
 		my $b = $self->alias;
-		push @$more, [ $b, $link->{to} ];
-		$sql .= ' ' . pick('JOIN', 'LEFT JOIN', 'LEFT JOIN') . ' ' . $self->name_of($link->{to}) . " $b ON "
-		  . equal($b, $link->{to}{keys}, $alias, $link->{columns}) . (chance(0.2) ? " AND $b.v > 0" : '');
+		my $to = $link->{to};
+		my $joined = $self->name_of($to) . " $b";
+		my $on = equal($b, $to->{keys}, $alias, $link->{columns});
+		push @$more, [ $b, $to ];
+		if (chance(0.2))
+		{
+			# What is optional is a join itself.
+			my $next = pick(@{ $to->{links} });
+			my $c = $self->alias;
+			push @$more, [ $c, $next->{to} ];
+			$joined = "($joined " . pick('JOIN', 'LEFT JOIN') . " $next->{to}{name} $c ON " . equal($c, $next->{to}{keys}, $b, $next->{columns}) . ')';
+			$on .= " AND $c.v < 4" if chance(0.3);
+		}
+		$on .= " AND $b.v > 0" if chance(0.2);
+		$on .= ' AND EXISTS ' . $self->subselect($b, $to, 'SELECT 1', 1) if chance(0.05);
+		$sql .= ' ' . pick('JOIN', 'LEFT JOIN', 'LEFT JOIN', 'LEFT JOIN', chance(0.1) ? 'FULL JOIN' : 'JOIN') . " $joined ON $on";
 	}
 	return $sql;
 }
@@ -158,12 +171,21 @@ sub joins
 # (… FROM rows that refer to a row of $alias, and more WHERE …)
 sub subselect
 {
-	my ($self, $alias, $table, $what, $depth) = @_;
+	my ($self, $alias, $table, $what, $plain) = @_;
 	my ($other, $there, $here) = @{ $self->referring($table) };
 	my $b = $self->alias;
 	my @more;
-	my $joins = $self->joins($b, $other, \@more);
+	my $joins = $plain ? '' : $self->joins($b, $other, \@more);
 	my $where = equal($b, $there, $alias, $here);
+	if (!$plain && chance(0.15))
+	{
+		# As a list, and the condition in WHERE.
+		my $link = pick(@{ $other->{links} });
+		my $c = $self->alias;
+		push @more, [ $c, $link->{to} ];
+		$joins .= ", $link->{to}{name} $c";
+		$where .= ' AND ' . equal($c, $link->{to}{keys}, $b, $link->{columns});
+	}
 	$where .= ' OR ' . "$b.v = 0" if chance(0.02);
 	$where .= ' AND ' . $self->filter($b, $other) if chance(0.25);
 	$what = $what->($b, $other, \@more) if ref $what;
@@ -281,6 +303,7 @@ sub query
 		}
 	}
 	push @fields, $self->many($r, $root, 2) . ' AS ' . $self->alias for 1 .. int rand 3;
+	push @fields, '(' . $self->filter($r, $root) . ') AS f' if chance(0.2);
 	push @where, $self->filter($r, $root) if chance(0.4);
 	if (chance(0.2))
 	{
@@ -304,7 +327,7 @@ sub ids
 	my ($self, $root, $query) = @_;
 	my @keys = $self->keys($root);
 	my $id = @keys == 1 ? "q.$keys[0]" : 'jsonb_build_object(' . join(', ', map { "'$_', q.$_" } @keys) . ')';
-	return "SELECT jsonb_build_object('_id', $id) || (to_jsonb(q)" . join('', map { " - '$_'" } @keys) . ") FROM ($query) AS q";
+	return "SELECT jsonb_build_object('_id', $id) || (to_jsonb(q)" . join('', map { " - '$_'" } @keys) . ") FROM ($query) AS q WHERE q.$keys[0] IS NOT NULL";
 }
 
 # ---- writes ----------------------------------------------------------------
@@ -366,8 +389,8 @@ DECLARE
 	result jsonb;
 	n bigint;
 BEGIN
-	EXECUTE format('SELECT coalesce(jsonb_object_agg(jsonb_build_array(%s)::text, to_jsonb(q)), ''{}''), count(*) FROM (%s) AS q',
-		(SELECT string_agg(format('q.%I::text', k), ', ') FROM unnest(keys) AS k), query) INTO result, n;
+	EXECUTE format('SELECT coalesce(jsonb_object_agg(jsonb_build_array(%s)::text, to_jsonb(q)), ''{}''), count(*) FROM (%s) AS q WHERE q.%I IS NOT NULL',
+		(SELECT string_agg(format('q.%I::text', k), ', ') FROM unnest(keys) AS k), query, keys[1]) INTO result, n;
 	IF n <> (SELECT count(*) FROM jsonb_object_keys(result)) THEN
 		RAISE 'the model wrote a query with two rows for a key: %', query;
 	END IF;
