@@ -26,7 +26,7 @@ BIN = os.environ["BENCH_BIN"]
 ROWS = int(os.environ.get("BENCH_ROWS", 50000))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", 5))
 SECONDS = int(os.environ.get("BENCH_SECONDS", 8))
-PARTS = os.environ.get("BENCH_PARTS", "throughput sink app lag memory").split()
+PARTS = os.environ.get("BENCH_PARTS", "throughput sink lanes app lag memory").split()
 BATCH = 1000  # plinth.sync_batch_rows
 AT_ONCE = 100  # rows of a transaction of the stream
 LARGE = int(os.environ.get("BENCH_LARGE", 10000000))
@@ -227,6 +227,39 @@ class Bench:
         say("  %-34s %s" % ("stream / raw replace", ratio("stream", "raw replace")))
         say("  %-34s %s" % ("live stream / raw replace", ratio("live", "raw replace")))
 
+    # ---- lanes ----
+
+    def lanes(self, server, uri, title):
+        """The same rows by 1, 2 and 4 lanes, alternately; the stream with its rows in the WAL already."""
+        self.keep_alive(server)
+        counts = (1, 2, 4)
+        figures = {(name, n): [] for name in ("snapshot", "stream") for n in counts}
+        for number in range(ROUNDS):
+            for step in range(len(counts)):
+                n = counts[(number + step) % len(counts)]
+                collection = self.new_collection()
+                # The lanes that it needs run before the clock does.
+                self.sql("SELECT plinth.sync_alter(%s, lanes => %s)", "quiet_" + server, n)
+                while self.value("SELECT count(*) FROM plinth.stat_workers WHERE service = 'lane' AND pid > 0"
+                                 " AND message = %s", server) < n:
+                    time.sleep(0.1)
+                self.wait()
+                start = time.monotonic()
+                self.sql("SELECT plinth.sync_table('bench.replies', %s, collection => %s, lanes => %s)", server, collection, n)
+                self.wait()
+                figures["snapshot", n].append(ROWS / (time.monotonic() - start))
+                figures["stream", n].append(self.stream())
+                self.sql("SELECT plinth.sync_drop('replies')")
+                self.sql("VACUUM bench.replies")
+                with pymongo.MongoClient(uri) as client:
+                    client[DATABASE].drop_collection(collection)
+        self.sql("SELECT plinth.sync_drop(%s)", "quiet_" + server)
+        say("\n%s, by several lanes: %d rows, %d rounds, rows/s and how much of one lane's" % (title, ROWS, ROUNDS))
+        for name in ("snapshot", "stream"):
+            say("  %-10s" % name + "".join("  %d lane%s %9.0f (x %.2f)" %
+                (n, " " if n == 1 else "s", statistics.median(figures[name, n]),
+                 statistics.median([a / b for a, b in zip(figures[name, n], figures[name, 1])])) for n in counts))
+
     # ---- the writing application ----
 
     def pgbench(self, seconds, rate=0):
@@ -403,6 +436,9 @@ class Bench:
             self.throughput("docs", uri, "Against the MongoDB")
         if "sink" in PARTS and os.path.exists(self.file):
             self.throughput("sink", sink.uri, "Against a server that acknowledges and drops")
+        if "lanes" in PARTS:
+            self.lanes("docs", uri, "Against the MongoDB")
+            self.lanes("sink", sink.uri, "Against a server that acknowledges and drops")
         if "app" in PARTS:
             rate = self.application()
         if "lag" in PARTS:

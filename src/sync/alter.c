@@ -8,7 +8,8 @@
  * page of that is made by the old one (lane_load.c, plinth._sync_settle).
  *
  * Which collection, server, table and _id a mapping has cannot be changed:
- * documents under the old ones would stand beside the new ones meanwhile.
+ * documents under the old ones would stand beside the new ones meanwhile.  A
+ * trigger shares out anew what another number of lanes concerns.
  *
  * Rights: what code runs over the rows is for who owns the table to say, as in
  * sync_table; whether the mapping is paused, and its name, for administrators too.
@@ -28,7 +29,7 @@
 #include "utils/rel.h"
 
 #include "sync/api_int.h"
-#include "sync/check.h"
+#include "sync/create.h"
 
 extern PGDLLEXPORT Datum plinth_sync_alter(PG_FUNCTION_ARGS);
 
@@ -44,6 +45,7 @@ typedef enum Option
 	FILTER,
 	PAUSED,
 	NAME,
+	LANES,
 	NOPTIONS
 } Option;
 
@@ -54,7 +56,7 @@ typedef enum Option
 
 static const char *const option_names[] = {
 	[COLUMNS] = "columns", [FIELD_NAMES] = "field_names", [FIELDS] = "fields",  [CASTS] = "casts",
-	[FILTER] = "filter",   [PAUSED] = "paused",           [NAME] = "rename_to",
+	[FILTER] = "filter",   [PAUSED] = "paused",           [NAME] = "rename_to", [LANES] = "lanes",
 };
 
 typedef struct Alter
@@ -117,6 +119,8 @@ read_arguments(FunctionCallInfo fcinfo, Alter *alter)
 							errmsg("invalid %s: \"%s\"", "field_names", value),
 							errhint("Pass '%s' or '%s'.", "same", "camelCase")));
 	}
+	if (alter->given[LANES])
+		plinth_sync_new_check_lanes(DatumGetInt32(alter->values[LANES]));
 	if (alter->given[NAME])
 	{
 		char *value = TextDatumGetCString(alter->values[NAME]);
@@ -141,11 +145,12 @@ changes_documents(const Alter *alter)
 static void
 read_mapping(Alter *alter, const char *name)
 {
-	static PlinthPlan plan = {"SELECT columns, field_names, fields, casts, filter, paused, name,"
-							  " id_cast, id_prefix, kind FROM plinth.sync_mappings WHERE id = $1",
-							  1,
-							  {INT8OID},
-							  NULL};
+	static PlinthPlan plan = {
+		"SELECT columns, field_names, fields, casts, filter, paused, name,"
+		" lanes, id_cast, id_prefix, kind FROM plinth.sync_mappings WHERE id = $1",
+		1,
+		{INT8OID},
+		NULL};
 	Oid caller = GetUserId();
 	PlinthSyncApi api;
 	Datum values[NOPTIONS + 3];
@@ -248,9 +253,9 @@ write_mapping(Alter *alter)
 {
 	static PlinthPlan plan = {
 		"UPDATE plinth.sync_mappings SET columns = $2, field_names = $3, fields = coalesce($4, '{}'),"
-		" casts = coalesce($5, '{}'), filter = $6, paused = $7, name = $8 WHERE id = $1",
-		8,
-		{INT8OID, NAMEARRAYOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, BOOLOID, TEXTOID},
+		" casts = coalesce($5, '{}'), filter = $6, paused = $7, name = $8, lanes = $9 WHERE id = $1",
+		9,
+		{INT8OID, NAMEARRAYOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, BOOLOID, TEXTOID, INT4OID},
 		NULL};
 	Datum values[1 + NOPTIONS];
 	char nulls[2 + NOPTIONS] = {0};
@@ -269,6 +274,8 @@ write_mapping(Alter *alter)
 		strcmp(TextDatumGetCString(alter->values[NAME]), alter->target.name) != 0)
 		check_name_free(alter->values[NAME]);
 	plinth_base_spi_execute(&plan, values, nulls, false, SPI_OK_UPDATE);
+	if (alter->given[LANES])
+		plinth_sync_new_require_workers();
 	plinth_sync_api_end(&api);
 }
 

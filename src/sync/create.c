@@ -102,7 +102,13 @@ void
 plinth_sync_new_lanes(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place)
 {
 	arg->lanes = PG_ARGISNULL(place) ? 1 : PG_GETARG_INT32(place);
-	if (arg->lanes < 1 || arg->lanes > PLINTH_SYNC_MAX_LANES)
+	plinth_sync_new_check_lanes(arg->lanes);
+}
+
+void
+plinth_sync_new_check_lanes(int lanes)
+{
+	if (lanes < 1 || lanes > PLINTH_SYNC_MAX_LANES)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("lanes must be between 1 and %d", PLINTH_SYNC_MAX_LANES)));
 }
@@ -300,8 +306,8 @@ check_lanes(int64 id, int lanes)
 }
 
 /* A decoder, the lanes of each pair of server and owner, and one for indexes while there are any. */
-static void
-require_workers(void)
+void
+plinth_sync_new_require_workers(void)
 {
 	static PlinthPlan plan = {
 		"SELECT sum(n)::bigint FROM (SELECT max(lanes) AS n FROM plinth.sync_mappings"
@@ -349,7 +355,7 @@ plinth_sync_new_insert(PlinthSyncNew *arg)
 void
 plinth_sync_new_end(PlinthSyncNew *arg, PlinthSyncApi *api)
 {
-	require_workers();
+	plinth_sync_new_require_workers();
 	plinth_worker_bind();
 	plinth_sync_api_end(api);
 	relation_close(arg->rel, NoLock);

@@ -47,6 +47,9 @@ extern void plinth_sync_new_fields(FunctionCallInfo fcinfo, PlinthSyncNew *arg, 
 extern void plinth_sync_new_on_existing(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
 extern void plinth_sync_new_snapshot(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
 extern void plinth_sync_new_lanes(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
+extern void plinth_sync_new_check_lanes(int lanes);
+/* An ERROR where there is no room for all the workers of the mappings that there are now. */
+extern void plinth_sync_new_require_workers(void);
 
 /* Opens and locks the relation, which must be the caller's. */
 extern void plinth_sync_new_open(PlinthSyncNew *arg);

@@ -116,7 +116,8 @@ void
 plinth_sync_share_changed(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	mapping->barrier = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
-	mapping->foreign = true;
+	/* What comes from now on is looked at when it comes. */
+	mapping->foreign |= mapping->dirty.nowed > 0;
 }
 
 bool

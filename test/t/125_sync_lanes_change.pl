@@ -55,7 +55,7 @@ for my $round (1 .. 8)
 	my $table = (sort keys %lanes)[ $round % 3 ];
 	my $before = replaced();
 	$lanes{$table} = ($lanes{$table} + int rand 3) % 4 + 1;
-	sql("UPDATE plinth.sync_mappings SET lanes = $lanes{$table} WHERE name = '$table'" . ($round % 4 ? '' : "; SELECT plinth.sync_resync('$table')"));
+	sql("SELECT plinth.sync_alter('$table', lanes => $lanes{$table})" . ($round % 4 ? '' : "; SELECT plinth.sync_resync('$table')"));
 	ok(PlinthTest::wait_until(sub { replaced() > $before + 200 }), "$table has $lanes{$table} lanes, and changes arrive");
 }
 is(sql("SELECT string_agg(DISTINCT lanes::text, '' ORDER BY lanes::text) FROM plinth.sync_mappings WHERE NOT lanes BETWEEN 1 AND 4"), '', 'as they were set');
@@ -82,11 +82,11 @@ $proxy->pass;
 ok(PlinthTest::wait_until(sub { !kill(0, $pid) }), 'one lane was killed');
 anew('a lane killed');
 sql('SELECT pg_terminate_backend(' . lane_pid() . ')');
-sql("UPDATE plinth.sync_mappings SET lanes = 4 WHERE name = 'plain'");
+sql("SELECT plinth.sync_alter('plain', lanes => 4)");
 $proxy->cut;
 anew('a lane terminated while lanes are added');
 $proxy->cut_reply(int rand 40);
-sql("UPDATE plinth.sync_mappings SET lanes = 1 WHERE name = 'plain'; TRUNCATE parts");
+sql("SELECT plinth.sync_alter('plain', lanes => 1); TRUNCATE parts");
 $proxy->cut_request(int rand 500);
 append_to_file("$dir/stop", 'stop');
 $clients->finish;

@@ -85,7 +85,7 @@ my $old = sql("SELECT pid FROM plinth.stat_workers WHERE service = 'lane' AND in
 sql("SELECT pg_terminate_backend($old)");
 ok(PlinthTest::wait_until(sub { my $pid = sql("SELECT pid FROM plinth.stat_workers WHERE service = 'lane' AND instance = 0 AND pid > 0"); $pid ne '' && $pid ne $old }), 'lanes started anew');
 cmp_ok(sql('SELECT sum(done) FROM plinth.sync_tasks WHERE cursor_key IS NOT NULL'), '>=', $done, 'and go on from there');
-sql("UPDATE plinth.sync_mappings SET lanes = 3 WHERE name = 'slower'");
+sql("SELECT plinth.sync_alter('slower', lanes => 3)");
 is(sql('SELECT count(*) FROM plinth.sync_tasks'), 3, 'shared out anew among three');
 rate(0);
 delivered('without a bound');
