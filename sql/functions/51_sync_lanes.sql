@@ -14,7 +14,7 @@ COMMENT ON FUNCTION plinth._sync_is_shared(oid) IS
 CREATE OR REPLACE FUNCTION plinth._sync_lanes(mapping_id bigint) RETURNS integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN m.lanes = 1 OR m.kind = 'files' THEN 1
+    SELECT CASE WHEN m.lanes = 1 OR m.kind IN ('files', 'append') THEN 1
                 WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                               WHERE a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped
                                 AND (a.attnum = ANY (s.key_attnums) OR a.attname = ANY (m.key_columns))
@@ -50,8 +50,9 @@ DECLARE
 BEGIN
     IF plinth._sync_lanes(NEW.id) < NEW.lanes THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-            MESSAGE = 'the key of this table cannot be shared out among lanes',
-            DETAIL = 'Two texts of a value of its type may be one _id.', HINT = 'Use lanes => 1.';
+            MESSAGE = 'this mapping cannot be shared out among lanes',
+            DETAIL = 'Files, and rows that are appended in their order, have one lane; so has a key of whose type two texts may be one _id.',
+            HINT = 'Use lanes => 1.';
     END IF;
     IF (SELECT pg_catalog.sum(p.n) FROM (SELECT pg_catalog.max(m.lanes) AS n FROM plinth.sync_mappings AS m
                                            GROUP BY m.server_name, m.owner) AS p) > 16 THEN

@@ -299,10 +299,12 @@ check_lanes(int64 id, int lanes)
 	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
 	if (DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) <
 		lanes)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("the key of this table cannot be shared out among lanes"),
-						errdetail("Two texts of a value of its type may be one _id."),
-						errhint("Use lanes => 1.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("this mapping cannot be shared out among lanes"),
+				 errdetail("Files, and rows that are appended in their order, have one lane; "
+						   "so has a key of whose type two texts may be one _id."),
+				 errhint("Use lanes => 1.")));
 }
 
 /* A decoder, the lanes of each pair of server and owner, and one for indexes while there are any. */
