@@ -29,8 +29,8 @@ SELECT plinth.sync_table('pasalku.ai_response_cache', 'pasalku_docs', name => 'p
     indexes => '[{"keys": {"expires_at": 1}, "expireAfterSeconds": 0}]');
 SELECT plinth.sync_table('pasalku.knowledge_graph_cache', 'pasalku_docs', name => 'pasalku.knowledge_graph_cache',
     indexes => '[{"keys": {"expires_at": 1}, "expireAfterSeconds": 0}]');
-SELECT plinth.sync_table('pasalku.user_activity_logs', 'pasalku_docs', name => 'pasalku.user_activity_logs', id_cast => 'objectId',
-    indexes => '[{"keys": {"user_id": 1, "created_at": -1}}, {"keys": {"created_at": 1}, "expireAfterSeconds": 31536000}]');
+SELECT plinth.sync_append('pasalku.user_activity_logs', 'pasalku_docs', name => 'pasalku.user_activity_logs', id_cast => 'objectId',
+    indexes => '[{"keys": {"user_id": 1, "created_at": -1}}]', expire_field => 'created_at', expire_after => '365 days');
 SELECT plinth.sync_table('pasalku.dual_ai_comparisons', 'pasalku_docs', name => 'pasalku.dual_ai_comparisons', id_cast => 'objectId', casts => '{"session_id": "string"}',
     indexes => '[{"keys": {"session_id": 1}}]');
 SELECT plinth.sync_table('pasalku.feature_flag_cache', 'pasalku_docs', name => 'pasalku.feature_flag_cache',

@@ -276,15 +276,15 @@ read_counts(void)
 	return result;
 }
 
-/* One row of the report; the documents that follow are those of the table's mappings, and of queries that read it. */
+/* One row of the report; the documents that follow are those of the table's mappings, and of queries that read it; what only grows keeps what it has. */
 static void
 report(ReturnSetInfo *rsinfo, Oid relation, const char *action, bool by_rule, int64 count)
 {
 	static PlinthPlan plan = {
 		"SELECT coalesce(array_agg(m.name ORDER BY m.name), '{}'),"
 		" coalesce(array_agg(m.collection ORDER BY m.name), '{}')"
-		" FROM plinth.sync_mappings m WHERE m.relation = $1 OR EXISTS ("
-		" SELECT FROM plinth.sync_sources s WHERE s.mapping_id = m.id AND s.relation = $1)",
+		" FROM plinth.sync_mappings m WHERE m.kind <> 'append' AND (m.relation = $1 OR EXISTS ("
+		" SELECT FROM plinth.sync_sources s WHERE s.mapping_id = m.id AND s.relation = $1))",
 		1,
 		{OIDOID},
 		NULL};

@@ -74,6 +74,19 @@ sub nested_are_equal
 }
 nested_are_equal('at first');
 
+# What only grows does not follow a cascade, and is not said to.
+is(sql(<<'SQL'), "user_activity_logs|8|{}\nchat_sessions|2|{chat_transcripts}", 'a cascade names the collections that follow');
+BEGIN;
+SET LOCAL ROLE pasalku;
+DO $$
+BEGIN
+	PERFORM plinth.sync_cascade_rule('pasalku', 'pasalku.user_activity_logs', 'user_id');
+	PERFORM plinth.sync_cascade_rule('pasalku', 'pasalku.chat_sessions', 'user_id');
+END $$;
+SELECT relation, row_count, collections FROM plinth.sync_cascade('pasalku', (SELECT min(id) FROM pasalku.users)) WHERE by_rule;
+ROLLBACK;
+SQL
+
 # A change anywhere below a document changes it.
 sql(<<'SQL');
 UPDATE chronochat.messages SET tokens = tokens + 1000 WHERE content = 'Message 8';
