@@ -44,30 +44,11 @@ INSERT INTO votes (reply_id, value) SELECT 1 + g % 60, g % 5 - 2 FROM generate_s
 SQL
 }
 
-# The mapping, with the ways to the root.
+# The mapping.
 sub mapping
 {
-	my ($name) = @_;
-	my $document = $query =~ s/'/''/gr;
-	return <<"SQL";
-BEGIN;
-INSERT INTO plinth.sync_mappings (name, kind, relation, owner, server_name, collection, key_columns, query)
-VALUES ('$name', 'document', 'boards', current_user::regrole, 'docs', '$name', '{id}', '$document');
-INSERT INTO plinth.sync_sources (mapping_id, source, relation, columns, roots)
-SELECT m.id, s.source, s.relation, s.columns, s.roots FROM plinth.sync_mappings m, (VALUES
-	(1::smallint, 'threads'::regclass, '{board_id}'::name[], NULL),
-	(2, 'replies', '{thread_id}', 'SELECT t.board_id FROM public.threads t WHERE t.id = \$1::text::int'),
-	(3, 'authors', '{id}', 'SELECT t.board_id FROM public.replies r JOIN public.threads t ON t.id = r.thread_id'
-	                       ' WHERE r.author_id = \$1::text::int'),
-	(4, 'votes', '{reply_id}', 'SELECT t.board_id FROM public.replies r JOIN public.threads t ON t.id = r.thread_id'
-	                           ' WHERE r.id = \$1::text::int')) AS s (source, relation, columns, roots)
- WHERE m.name = '$name';
-UPDATE plinth.sync_states SET blocked = NULL, blocked_hint = NULL, blocked_at = NULL
- WHERE mapping_id = (SELECT id FROM plinth.sync_mappings WHERE name = '$name');
-INSERT INTO plinth.sync_tasks (mapping_id, kind, relation)
-SELECT id, 'snapshot', relation FROM plinth.sync_mappings WHERE name = '$name';
-COMMIT;
-SQL
+	my ($name, $more) = @_;
+	return "SELECT plinth.sync_document('$name', 'docs', '$name', 'boards', \$query\$$query\$query\$" . ($more || '') . ')';
 }
 
 # What the collection must hold: a JSON object a row.
