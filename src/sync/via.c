@@ -131,7 +131,10 @@ compare_roots(const void *a, const void *b)
 	return order != 0 ? order : (int) left->keylen - (int) right->keylen;
 }
 
-/* Into sync_dirty, those of marks that were decoded before as what may have been sent already. */
+/*
+ * Into sync_dirty, each once; those of a mark that was decoded before as what
+ * may have been sent already.
+ */
 static void
 store_roots(PlinthLaneMapping *mapping, ViaStep *step)
 {
@@ -142,14 +145,17 @@ store_roots(PlinthLaneMapping *mapping, ViaStep *step)
 	int nzombies = 0;
 
 	qsort(step->roots, step->nroots, sizeof(ViaRoot), compare_roots);
-	for (int i = 0; i < step->nroots; i++)
+	for (int i = 0; i < step->nroots;)
 	{
-		ViaRoot *root = &step->roots[i];
-		char *literal = plinth_sync_key_literal(mapping->def->nkeys, root->key, root->keylen);
+		const ViaRoot *root = &step->roots[i];
+		bool zombie = false;
 
-		if (root->mark->zombie)
-			zombies[nzombies++] = literal;
-		literals[n++] = literal;
+		for (; i < step->nroots && compare_roots(root, &step->roots[i]) == 0; i++)
+			zombie |= step->roots[i].mark->zombie;
+		literals[n] = plinth_sync_key_literal(mapping->def->nkeys, root->key, root->keylen);
+		if (zombie)
+			zombies[nzombies++] = literals[n];
+		n++;
 	}
 	/* First as zombies, then as owed: that leaves them owed and suspect. */
 	plinth_sync_store_keys(mapping, zombies, nzombies, 1);

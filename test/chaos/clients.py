@@ -3,9 +3,10 @@
 
     clients.py DSN COUNT SEED STOPFILE
 
-Each client runs transactions of 1 to 8 random statements on three tables:
-inserts, updates, deletes, changed keys, swapped unique values, savepoints that
-are rolled back, and transactions that are.  A client whose connection breaks
+Each client runs transactions of 1 to 8 random statements on five tables:
+inserts, updates, deletes, changed keys, swapped unique values, rows that move
+(gear belongs to crew, and crew to seats), savepoints that are rolled back, and
+transactions that are.  A client whose connection breaks
 connects again.  Prints what was committed as JSON.
 
 Every version of a row carries n, which only grows for each key: writers of a
@@ -23,7 +24,8 @@ import psycopg2
 
 KEYS = 400
 NOW = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
-TABLES = ("plain", "parts", "seats")
+TABLES = ("plain", "parts", "seats", "crew", "gear")
+BELONGS = {"crew": "seat", "gear": "crew"}
 
 
 def lock(cur, table, *keys):
@@ -45,6 +47,9 @@ def insert(cur, rng, table, key):
     elif table == "parts":
         cur.execute("INSERT INTO parts VALUES (%d, '%s', %s) ON CONFLICT (id, region) DO UPDATE"
                     " SET n = excluded.n" % (key, rng.choice("abc"), NOW))
+    elif table in BELONGS:
+        cur.execute("INSERT INTO %s VALUES (%d, %d, %s) ON CONFLICT (id) DO UPDATE SET n = excluded.n, %s = excluded.%s"
+                    % (table, key, rng.randrange(KEYS), NOW, BELONGS[table], BELONGS[table]))
     else:
         cur.execute("INSERT INTO seats VALUES (%d, %d, %s) ON CONFLICT (id) DO UPDATE"
                     " SET n = excluded.n" % (key, 100000 + key, NOW))
@@ -69,6 +74,9 @@ def step(cur, rng):
         cur.execute("UPDATE seats s SET place = o.place, n = %s FROM seats o"
                     " WHERE (s.id, o.id) IN ((%d, %d), (%d, %d)) AND s.id <> o.id"
                     % (NOW, key, other, other, key))
+    elif what < 0.90 and table in BELONGS:
+        cur.execute("UPDATE %s SET %s = %d, n = %s WHERE id = %d"
+                    % (table, BELONGS[table], rng.randrange(KEYS), NOW, key))
     elif what < 0.90:
         cur.execute("UPDATE plain SET id = 'k%d', n = %s WHERE id = 'k%d'"
                     " AND NOT EXISTS (SELECT FROM plain WHERE id = 'k%d')"

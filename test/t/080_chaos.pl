@@ -42,6 +42,18 @@ CREATE TABLE parts_a PARTITION OF parts FOR VALUES IN ('a');
 CREATE TABLE parts_b PARTITION OF parts FOR VALUES IN ('b');
 CREATE TABLE parts_c PARTITION OF parts FOR VALUES IN ('c');
 CREATE TABLE seats (id int PRIMARY KEY, place int UNIQUE DEFERRABLE INITIALLY DEFERRED, n bigint NOT NULL);
+-- Documents of three tables, whose rows move from one to another.
+CREATE TABLE crew (id int PRIMARY KEY, seat int NOT NULL, n bigint NOT NULL);
+CREATE TABLE gear (id int PRIMARY KEY, crew int NOT NULL, n bigint NOT NULL);
+CREATE INDEX ON crew (seat);
+CREATE INDEX ON gear (crew);
+ALTER TABLE crew REPLICA IDENTITY FULL;
+ALTER TABLE gear REPLICA IDENTITY FULL;
+SELECT plinth.sync_document('rooms', 'docs', 'rooms', 'seats', $q$
+	SELECT s.id, s.n, (SELECT coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'n', c.n, 'gear',
+	           (SELECT coalesce(jsonb_agg(jsonb_build_object('id', g.id, 'n', g.n) ORDER BY g.id), '[]') FROM gear g WHERE g.crew = c.id))
+	           ORDER BY c.id), '[]') FROM crew c WHERE c.seat = s.id) AS crew
+	  FROM seats s$q$, lanes => 2);
 SELECT plinth.sync_table(t::regclass, 'docs', lanes => CASE t WHEN 'parts' THEN 1 ELSE 3 END) FROM unnest(ARRAY['plain', 'parts', 'seats']) t;
 });
 $mongo->eval("client['chaos']['seats'].create_index('place', unique=True); result = 1", statements => 1);
@@ -151,6 +163,10 @@ for my $table (sort keys %columns)
 	cmp_ok(scalar @here, '>', 50, "$table: there is something to compare");
 	is_deeply(\@there, \@here, "$table: both sides are equal");
 }
+PlinthTest::equal_ok($node, 'postgres', q{SELECT json_build_object('_id', s.id, 'n', s.n, 'crew',
+	(SELECT coalesce(json_agg(json_build_object('id', c.id, 'n', c.n, 'gear',
+		(SELECT coalesce(json_agg(json_build_object('id', g.id, 'n', g.n) ORDER BY g.id), '[]') FROM gear g WHERE g.crew = c.id))
+		ORDER BY c.id), '[]') FROM crew c WHERE c.seat = s.id)) FROM seats s}, $mongo, 'chaos', 'rooms', 'rooms: both sides are equal', 0);
 my $saw = eval { decode_json($watch_out) } || {};
 cmp_ok($saw->{looks} || 0, '>', 50, 'the watcher looked');
 is($saw->{back}, 0, 'no document went back but shortly after a fault')

@@ -109,11 +109,16 @@ sql(q{UPDATE cards SET deck = 2 WHERE id = 5});
 ok(wait_until(sub { PlinthTest::value($mongo, "client['app']['cards'].find_one({'_id': 5})['deck']") eq 'away' }), 'others go on');
 # Killed with that owed, and with more that was not even decoded.
 my $frozen = WorkerTest::freeze($node, 'postgres', 'lane');
-sql(q{UPDATE votes SET value = value + 1 WHERE id % 3 = 1; UPDATE replies SET thread_id = 2 WHERE id % 13 = 0});
+sql(q{UPDATE votes SET value = value + 1 WHERE id % 3 = 1; UPDATE replies SET thread_id = 2 WHERE id % 13 = 0;
+	SELECT plinth.sync_pause('boards')});
 $node->kill9;
 eval { $lock->quit };
 kill 'KILL', $frozen;
 PlinthTest::start_again($node);
+ok(wait_until(sub { sql('SELECT count(*) FROM plinth.sync_dirty WHERE suspect AND zombie_stage = 0') > 0
+			&& sql('SELECT count(*) FROM plinth.sync_via') eq '0' }),
+	'found again, roots are owed as what may have been sent');
+sql(q{SELECT plinth.sync_resume('boards')});
 boards_arrive('killed with that owed');
 is(sql('SELECT count(*) FROM plinth.sync_via'), '0', 'nothing is left of it');
 
