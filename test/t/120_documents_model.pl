@@ -65,7 +65,7 @@ sub transactions
 		push @writes, 'SAVEPOINT a', $model->write, 'ROLLBACK TO a' if rand() < 0.2;
 		push @statements, 'BEGIN', @writes, rand() < 0.1 ? 'ROLLBACK' : 'COMMIT';
 	}
-	push @statements, 'TRUNCATE ' . DocumentModel::pick(map { $_->{name} } @{ $model->{tables} }) if rand() < 0.03;
+	push @statements, 'TRUNCATE ' . DocumentModel::pick(map { $_->{name} } @{ $model->{tables} }) . ' CASCADE' if rand() < 0.03;
 	return join '; ', @statements;
 }
 

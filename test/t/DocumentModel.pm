@@ -10,8 +10,8 @@
 #	DocumentModel::harness()    SQL of the schema "model": model.try() holds the ways of a query against writes
 #	$model->watched             SQL that lets it see the writes
 #
-# Links between tables are plain columns without foreign keys, so that rows on
-# either side come, go and are renamed in any order.
+# Links between tables are foreign keys that cascade, or plain columns, so that
+# rows on either side come, go and are renamed in any order.
 package DocumentModel;
 
 use strict;
@@ -34,7 +34,7 @@ sub new
 		{
 			my $to = pick(@{ $self->{tables} });
 			my @columns = map { "f${l}_$_" } @{ $to->{keys} };
-			push @{ $table->{links} }, { to => $to, columns => \@columns };
+			push @{ $table->{links} }, { to => $to, columns => \@columns, key => @columns == 1 && chance(0.4) };
 		}
 	}
 	return $self;
@@ -50,6 +50,15 @@ sub key_value
 {
 	my ($table) = @_;
 	return $table->{kind} eq 'text' ? "'k" . int(rand 7) . "'" : $table->{kind} eq 'pair' ? int rand 3 : int rand 7;
+}
+
+# A value for a column that refers to a table: of a foreign key one that is there, or NULL.
+sub link_value
+{
+	my ($link) = @_;
+	return 'NULL' if chance(0.15);
+	my $value = key_value($link->{to});
+	return $link->{key} ? "(SELECT id FROM $link->{to}{name} WHERE id >= $value ORDER BY id LIMIT 1)" : $value;
 }
 
 sub columns
@@ -71,7 +80,7 @@ sub row
 	my @values = map { key_value($table) } @{ $table->{keys} };
 	for my $link (@{ $table->{links} })
 	{
-		push @values, map { chance(0.15) ? 'NULL' : key_value($link->{to}) } @{ $link->{columns} };
+		push @values, map { link_value($link) } @{ $link->{columns} };
 	}
 	return '(' . join(', ', @values, int rand 5, "'s" . int(rand 9) . "'") . ')';
 }
@@ -88,7 +97,15 @@ sub schema
 		  . (@parts ? " PARTITION BY HASH (id)" : '') . ";\n";
 		$sql .= "CREATE TABLE $parts[$_] PARTITION OF $name FOR VALUES WITH (MODULUS 2, REMAINDER $_);\n" for 0 .. $#parts;
 		$sql .= "ALTER TABLE $_ REPLICA IDENTITY FULL;\n" for @parts ? @parts : $name;
-		$sql .= "INSERT INTO $name VALUES " . join(', ', map { row($table) } 1 .. 6) . " ON CONFLICT DO NOTHING;\n";
+	}
+	for my $table (@{ $self->{tables} }, @{ $self->{tables} })
+	{
+		$sql .= "INSERT INTO $table->{name} VALUES " . join(', ', map { row($table) } 1 .. 6) . " ON CONFLICT DO NOTHING;\n";
+	}
+	for my $table (@{ $self->{tables} })
+	{
+		$sql .= "ALTER TABLE $table->{name} ADD FOREIGN KEY ($_->{columns}[0]) REFERENCES $_->{to}{name} ON UPDATE CASCADE ON DELETE " . pick('CASCADE', 'SET NULL') . ";\n"
+		  for grep { $_->{key} } @{ $table->{links} };
 	}
 	# A view that hides where its columns come from.
 	my $table = $self->{tables}[0];
@@ -347,7 +364,7 @@ sub write
 	if ($x < 0.85)
 	{
 		my $link = pick(@{ $table->{links} });
-		return "UPDATE $name SET " . join(', ', map { "$_ = " . (chance(0.15) ? 'NULL' : key_value($link->{to})) } @{ $link->{columns} }) . " WHERE $here";
+		return "UPDATE $name SET " . join(', ', map { "$_ = " . link_value($link) } @{ $link->{columns} }) . " WHERE $here";
 	}
 	my @new = map { key_value($table) } @keys;
 	return "UPDATE $name SET " . join(', ', map { "$keys[$_] = $new[$_]" } 0 .. $#keys) . " WHERE $here AND NOT EXISTS (SELECT FROM $name WHERE "
