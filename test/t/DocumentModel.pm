@@ -457,7 +457,7 @@ DECLARE
 BEGIN
 	BEGIN
 		mapping := plinth.sync_document('model', 'docs', 'model', root::regclass, query, snapshot => false);
-	EXCEPTION WHEN invalid_parameter_value THEN
+	EXCEPTION WHEN invalid_parameter_value OR feature_not_supported THEN
 		RETURN 'refused: ' || SQLERRM;
 	END;
 	BEGIN
