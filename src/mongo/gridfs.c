@@ -78,6 +78,7 @@ read_field(PlinthMongoClient *client, const char *collection, const IdSet *set, 
 	BSON_APPEND_DOCUMENT_BEGIN(&find, "projection", &projection);
 	BSON_APPEND_INT32(&projection, field, 1);
 	bson_append_document_end(&find, &projection);
+	BSON_APPEND_INT32(&find, "batchSize", (int32) set->count);
 	return plinth_mongo_read_all(client, collection, &find, documents, error);
 }
 
@@ -91,12 +92,12 @@ count_chunks(PlinthMongoClient *client, const char *chunks, const IdSet *set,
 	bson_t stage;
 	bson_t group;
 	bson_t sum;
-	bson_t cursor = BSON_INITIALIZER;
+	bson_t cursor;
 	int utf8len;
 
 	chunks = plinth_mongo_to_utf8(chunks, strlen(chunks), &utf8len);
 	BSON_APPEND_UTF8(&command, "aggregate", chunks);
-	bson_append_array_begin(&command, "pipeline", -1, &pipeline);
+	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&command, "pipeline", &pipeline);
 	BSON_APPEND_DOCUMENT_BEGIN(&pipeline, "0", &stage);
 	append_in(&stage, "$match", "files_id", set);
 	bson_append_document_end(&pipeline, &stage);
@@ -109,8 +110,9 @@ count_chunks(PlinthMongoClient *client, const char *chunks, const IdSet *set,
 	bson_append_document_end(&stage, &group);
 	bson_append_document_end(&pipeline, &stage);
 	bson_append_array_end(&command, &pipeline);
-	BSON_APPEND_DOCUMENT(&command, "cursor", &cursor);
-	bson_destroy(&cursor);
+	BSON_APPEND_DOCUMENT_BEGIN(&command, "cursor", &cursor);
+	BSON_APPEND_INT32(&cursor, "batchSize", (int32) set->count);
+	bson_append_document_end(&command, &cursor);
 	return plinth_mongo_read_all(client, chunks, &command, documents, error);
 }
 

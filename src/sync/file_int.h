@@ -25,6 +25,8 @@ extern PlinthMongoStatus plinth_sync_file_write(PlinthLane *lane, PlinthLaneMapp
 												PlinthMongoError *error);
 /* Keys in sync_dirty that were held: soon again.  Inside a transaction. */
 extern void plinth_sync_file_hold(PlinthLaneMapping *mapping, char **literals, int n);
+/* Has one been held so often that people should know?  Then it is told. */
+extern void plinth_sync_file_tell_held(PlinthLaneMapping *mapping, int attempts);
 /* Keys with marks from here on would be held, since chunks before it are owed; 0: none. */
 extern XLogRecPtr plinth_sync_file_before(PlinthLane *lane, PlinthLaneMapping *mapping);
 /* Would this task only be held? */

@@ -30,6 +30,8 @@
 #include "sync/report_int.h"
 
 #define STEP_ROWS 500
+/* Some ten seconds. */
+#define TELL_ATTEMPTS 50
 #define SLOWEST_STEP_MS 1000
 
 static Datum
@@ -103,7 +105,7 @@ void
 plinth_sync_file_hold(PlinthLaneMapping *mapping, char **literals, int n)
 {
 	static PlinthPlan plan = {
-		"UPDATE plinth.sync_dirty SET sent_at = NULL,"
+		"UPDATE plinth.sync_dirty SET sent_at = NULL, attempts = attempts + 1,"
 		"       due_at = clock_timestamp() + interval '200 ms'"
 		" WHERE mapping_id = $1 AND md5(key) IN (SELECT md5(k) FROM unnest($2) AS k)",
 		2,
@@ -116,6 +118,16 @@ plinth_sync_file_hold(PlinthLaneMapping *mapping, char **literals, int n)
 	SPI_connect();
 	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_UPDATE);
 	SPI_finish();
+}
+
+void
+plinth_sync_file_tell_held(PlinthLaneMapping *mapping, int attempts)
+{
+	if (attempts > 0 && attempts % TELL_ATTEMPTS == 0)
+		plinth_sync_report_failure(
+			NULL, mapping, plinth_mongo_status_name(PLINTH_MONGO_HELD),
+			mapping->def->chunks ? "a chunk cannot go before its file has gone from MongoDB"
+								 : "a file cannot come before all of its chunks are in MongoDB");
 }
 
 XLogRecPtr

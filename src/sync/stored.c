@@ -340,7 +340,10 @@ settle_lot(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 			(error != NULL && plinth_sync_apply_never(error, lot->taken.rows[i].attempts)))
 			plinth_sync_apply_bury(mapping, literal, key, error);
 		else if (error != NULL && error->status == PLINTH_MONGO_HELD)
+		{
+			plinth_sync_file_tell_held(mapping, lot->taken.rows[i].attempts);
 			held[nheld++] = literal;
+		}
 		else if (error != NULL)
 		{
 			later[nlater++] = literal;
