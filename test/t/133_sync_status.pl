@@ -136,6 +136,7 @@ my @alterations = (
 	[ "fields => '{\"v\": \"value\"}'",           q{'value', v, 'n', n},                'n % 2 = 0' ],
 	[ "filter => 'n > 10', reset => '{columns}'", q{'value', v, 'n', n, 'secret', secret}, 'n > 10' ],
 	[ "casts => '{\"n\": \"string\"}'",           q{'value', v, 'n', n::text, 'secret', secret}, 'n > 10' ],
+	[ "lanes => 2",                               q{'value', v, 'n', n::text, 'secret', secret}, 'n > 10' ],
 	[ "reset => '{filter,fields,casts}'",         q{'v', v, 'n', n, 'secret', secret},  'true' ]);
 foreach my $alteration (@alterations)
 {
