@@ -50,7 +50,11 @@ sql("CREATE TABLE t (id int PRIMARY KEY, v text) WITH (fillfactor = 50);"
 my $text = $keys =~ s/(\d)(?=(\d{3})+$)/$1,/gr;
 status_like(qr/^f\|.*MongoDB is away for .*; 0 changed keys and about $text rows wait, for how long is unknown: nothing has been measured yet;/, 'what it never saw it does not guess');
 $proxy->pass;
+# Not so fast that there is nothing to measure.
+$proxy->delay(100) unless $long;
 is(sql("SELECT plinth.sync_wait('${patience}s')"), 't', 'copied');
+$proxy->pass;
+ok(wait_until(sub { sql('SELECT documents_per_second > 0 FROM plinth.stat_sync') eq 't' }), 'and how fast that went is known');
 
 my %process = map { $_ => pid($_) } qw(lane decoder);
 $proxy->refuse;
