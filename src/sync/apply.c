@@ -56,6 +56,23 @@ is_one_key(const PlinthSyncBatch *batch)
 		   (batch->nops == 2 && batch->ops[0].key >= 0 && batch->ops[0].key == batch->ops[1].key);
 }
 
+static PlinthMongoStatus
+write_ops(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *ops, int nops,
+		  PlinthMongoError *error)
+{
+	PlinthMongoStatus status;
+
+	if (mapping->def->append)
+		status = plinth_sync_append_write(lane, mapping, ops, nops, error);
+	else if (mapping->def->bucket != 0)
+		status = plinth_sync_file_write(lane, mapping, ops, nops, error);
+	else
+		status = plinth_mongo_write(lane->client, mapping->def->collection, ops, nops, error);
+	/* What was to be read meanwhile is on our caller's stack, and must not wait for the next write. */
+	plinth_mongo_meanwhile(lane->client, NULL, NULL);
+	return status;
+}
+
 bool
 plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch *batch,
 				  bool *unknown)
@@ -75,6 +92,7 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 	 */
 	if (mapping->def->append && mapping->shape_stale)
 	{
+		plinth_mongo_meanwhile(lane->client, NULL, NULL);
 		MemoryContextSwitchTo(old);
 		return false;
 	}
@@ -84,13 +102,7 @@ plinth_sync_apply(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncBatch 
 		ops[i].id = batch->ops[i].op.id;
 		ops[i].document = batch->ops[i].op.document;
 	}
-	if (mapping->def->append)
-		status = plinth_sync_append_write(lane, mapping, ops, batch->nops, &error);
-	else if (mapping->def->bucket != 0)
-		status = plinth_sync_file_write(lane, mapping, ops, batch->nops, &error);
-	else
-		status =
-			plinth_mongo_write(lane->client, mapping->def->collection, ops, batch->nops, &error);
+	status = write_ops(lane, mapping, ops, batch->nops, &error);
 	if (status == PLINTH_MONGO_OK)
 	{
 		for (int i = 0; i < batch->nops; i++)
