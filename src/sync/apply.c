@@ -69,7 +69,8 @@ write_ops(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthMongoOp *ops, int 
 	else
 		status = plinth_mongo_write(lane->client, mapping->def->collection, ops, nops, error);
 	/* What was to be read meanwhile is on our caller's stack, and must not wait for the next write. */
-	plinth_mongo_meanwhile(lane->client, NULL, NULL);
+	if (lane->client != NULL)
+		plinth_mongo_meanwhile(lane->client, NULL, NULL);
 	return status;
 }
 
