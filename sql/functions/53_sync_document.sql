@@ -32,12 +32,6 @@ REVOKE ALL ON FUNCTION plinth.sync_preview(text, bigint) FROM PUBLIC;
 -- On purpose to PUBLIC: it asks who calls.
 GRANT EXECUTE ON FUNCTION plinth.sync_preview(text, bigint) TO PUBLIC;
 -- What loading a mapping asks of the catalogs, as plinth_owner there.
-DO $$
-BEGIN
-    EXECUTE (SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO plinth_owner',
-                                      pg_catalog.string_agg(p.oid::pg_catalog.regprocedure::text, ', '))
-               FROM pg_catalog.pg_proc AS p
-              WHERE p.pronamespace = 'plinth'::pg_catalog.regnamespace AND p.proname ~ '^_sync_'
-                AND p.provolatile = 's' AND NOT p.prosecdef);
-END
-$$;
+GRANT EXECUTE ON FUNCTION plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_unseen(oid),
+    plinth._sync_is_keyed(oid, smallint[]), plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[]),
+    plinth._sync_query_shape(bigint), plinth._sync_shape(bigint) TO plinth_owner;
