@@ -178,14 +178,13 @@ check_keys(PlinthSyncMapping *m, TupleDesc desc)
 		if (k < 0)
 			continue;
 		found[k]++;
-		if (getBaseType(attr->atttypid) != getBaseType(m->key_types[k]))
+		if (attr->atttypid != m->key_types[k])
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("column \"%s\" of the query's result is of type %s, that of the table "
 							"of type %s",
 							NameStr(attr->attname), format_type_be(attr->atttypid),
 							format_type_be(m->key_types[k]))));
-		m->key_types[k] = attr->atttypid;
 	}
 	for (int k = 0; k < m->nkeys; k++)
 	{
