@@ -54,9 +54,19 @@ SELECT plinth.sync_document('rooms', 'docs', 'rooms', 'seats', $q$
 	           (SELECT coalesce(jsonb_agg(jsonb_build_object('id', g.id, 'n', g.n) ORDER BY g.id), '[]') FROM gear g WHERE g.crew = c.id))
 	           ORDER BY c.id), '[]') FROM crew c WHERE c.seat = s.id) AS crew
 	  FROM seats s$q$, lanes => 2);
-SELECT plinth.sync_table(t::regclass, 'docs', lanes => CASE t WHEN 'parts' THEN 1 ELSE 3 END) FROM unnest(ARRAY['plain', 'parts', 'seats']) t;
+CREATE TABLE journal (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text, at timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO journal (what) SELECT TG_TABLE_NAME || ' ' || TG_OP FROM generate_series(1, 3);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON plain FOR EACH STATEMENT EXECUTE FUNCTION note();
+CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON seats FOR EACH STATEMENT EXECUTE FUNCTION note();
+SELECT plinth.sync_table(t::regclass, 'docs', lanes => CASE t WHEN 'parts' THEN 1 ELSE 3 END,
+    indexes => CASE t WHEN 'seats' THEN '{"keys": {"place": 1}, "unique": true}' END::json) FROM unnest(ARRAY['plain', 'parts', 'seats']) t;
+SELECT plinth.sync_append('journal', 'docs', indexes => '[{"keys": {"what": 1, "_id": -1}}]', expire_field => 'at', expire_after => '30 days');
 });
-$mongo->eval("client['chaos']['seats'].create_index('place', unique=True); result = 1", statements => 1);
 is($node->safe_psql('postgres', "SELECT plinth.sync_wait('300s')"), 't', 'sync runs');
 
 my $dir      = PostgreSQL::Test::Utils::tempdir();
@@ -149,8 +159,12 @@ diag "watch: $watch_out";
 
 is($node->safe_psql('postgres', "SELECT string_agg(DISTINCT state, ',') FROM plinth.stat_sync"),
 	'streaming', 'nothing is paused');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'no dead letters');
-my %columns = (plain => 'id, n, body', parts => 'id, region, n', seats => 'id, place, n');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'no dead letters')
+  or diag $node->safe_psql('postgres', 'SELECT m.name, l.* FROM plinth.sync_dead_letters l JOIN plinth.sync_mappings m ON m.id = l.mapping_id LIMIT 5');
+ok( PlinthTest::wait_until(
+		sub { $node->safe_psql('postgres', "SELECT string_agg(state, ' ') FROM plinth.stat_sync_indexes") eq 'ready ready ready' }),
+	'the declared indexes are there');
+my %columns = (plain => 'id, n, body', parts => 'id, region, n', seats => 'id, place, n', journal => 'id, what');
 for my $table (sort keys %columns)
 {
 	my @here = sort split /\n/, $node->safe_psql('postgres',
