@@ -141,6 +141,7 @@ DECLARE
         - current_setting('plinth.file_upload_lifetime')::interval;
     gone text[];
     chunks bigint;
+    versions bigint;
 BEGIN
     DELETE FROM plinth.file_uploads WHERE id = ANY (ARRAY(
         SELECT u.id FROM plinth.file_uploads AS u WHERE u.bucket_id = bucket AND u.touched_at < abandoned
@@ -163,7 +164,8 @@ BEGIN
     GET DIAGNOSTICS chunks = ROW_COUNT;
     DELETE FROM plinth.files AS f WHERE f.id = ANY (gone)
        AND NOT EXISTS (SELECT FROM plinth.file_chunks AS c WHERE c.files_id = f.id);
-    RETURN chunks;
+    GET DIAGNOSTICS versions = ROW_COUNT;
+    RETURN chunks + versions;
 END
 $$;
 ALTER FUNCTION plinth._file_purge(bigint) OWNER TO plinth_owner;

@@ -32,8 +32,8 @@ extern XLogRecPtr plinth_sync_file_before(PlinthLane *lane, PlinthLaneMapping *m
 /* Would this task only be held? */
 extern bool plinth_sync_file_waits(PlinthLane *lane, PlinthLaneMapping *mapping,
 								   const PlinthSyncTask *task);
-/* Versions on their way out: one step, now and then. */
-extern void plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping);
+/* Versions on their way out: one step, now and then; true when there is more to do. */
+extern bool plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping);
 
 /* -------------------------------------------------------------------------
  * file_bucket.c: buckets, and who may do what in them.

@@ -183,6 +183,7 @@ typedef struct FileStep
 	PlinthBson *documents; /* of those that are sought */
 	int ndocuments;
 	bool *found;
+	bool more; /* there is more to do than one step does */
 } FileStep;
 
 static void
@@ -226,10 +227,14 @@ begin_step(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	FileStep *step = arg;
 	Datum values[4] = {Int64GetDatum(mapping->def->bucket), Int64GetDatum(mapping->id),
 					   Int32GetDatum(plinth_setting_file_grace), Int64GetDatum(STEP_ROWS)};
+	bool isnull;
 
 	SPI_connect();
 	plinth_base_spi_execute(&purge, values, NULL, false, SPI_OK_SELECT);
+	step->more =
+		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) > 0;
 	plinth_base_spi_execute(&leaving, values, NULL, false, SPI_OK_SELECT);
+	step->more |= SPI_processed >= STEP_ROWS;
 	for (uint64 i = 0; i < SPI_processed; i++)
 		add_version(mapping, step, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	SPI_finish();
@@ -308,7 +313,7 @@ look_up(PlinthLane *lane, PlinthLaneMapping *mapping, FileStep *step)
 	return false;
 }
 
-void
+bool
 plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -316,10 +321,10 @@ plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 	MemoryContext old;
 
 	if (mapping->def->bucket == 0 || mapping->def->chunks || mapping->file_step_at > now)
-		return;
+		return false;
 	/* What was sent before a crash may still land, and is not known yet. */
 	if (lane->progress < lane->start_lsn)
-		return;
+		return false;
 	mapping->file_step_at = TimestampTzPlusMilliseconds(
 		now, Max(50, Min(plinth_setting_file_grace / 4, SLOWEST_STEP_MS)));
 	step.context = AllocSetContextCreate(lane->context, "plinth file step", ALLOCSET_SMALL_SIZES);
@@ -336,6 +341,9 @@ plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 		if (look_up(lane, mapping, &step))
 			plinth_sync_lane_run(lane, mapping, end_step, &step);
 	}
+	if (step.more)
+		mapping->file_step_at = now;
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(step.context);
+	return step.more;
 }

@@ -130,7 +130,7 @@ plinth_sync_turns(PlinthLane *lane)
 		if (!mapping->foreign)
 			did |= plinth_sync_apply_owed(lane, mapping);
 		if (lane->client != NULL && mapping->verified_fence && plinth_sync_lane_ready(mapping))
-			plinth_sync_file_step(lane, mapping);
+			did |= plinth_sync_file_step(lane, mapping);
 	}
 	for (int i = 0; i < n && !one; i++)
 	{
