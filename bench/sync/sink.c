@@ -80,6 +80,16 @@ count_of(bson_iter_t array)
 	return count;
 }
 
+/* {"$exists": false} */
+static bool
+is_absence(const bson_iter_t *wanted)
+{
+	bson_iter_t inner;
+
+	return BSON_ITER_HOLDS_DOCUMENT(wanted) && bson_iter_recurse(wanted, &inner) &&
+		   bson_iter_find(&inner, "$exists") && !bson_iter_as_bool(&inner);
+}
+
 /* Does the fence have every field of the query, equal? */
 static bool
 matches(const bson_t *fence, const bson_t *query)
@@ -96,7 +106,11 @@ matches(const bson_t *fence, const bson_t *query)
 		bool equal;
 
 		if (!bson_iter_init_find(&has, fence, bson_iter_key(&wanted)))
+		{
+			if (is_absence(&wanted))
+				continue;
 			return false;
+		}
 		bson_append_iter(&left, "v", 1, &has);
 		bson_append_iter(&right, "v", 1, &wanted);
 		equal = bson_equal(&left, &right);
@@ -129,6 +143,27 @@ sub_document(bson_t *view, const bson_iter_t *iter)
 	return data != NULL && bson_init_static(view, data, len);
 }
 
+/* The fence with some fields set; one with dots in its name is kept as it is called. */
+static bson_t *
+set_fields(const bson_t *fence, const bson_iter_t *set)
+{
+	bson_t *next = bson_new();
+	bson_t fields;
+	bson_iter_t iter;
+	bson_iter_t is_set;
+
+	if (!sub_document(&fields, set))
+		return next;
+	bson_iter_init(&iter, fence);
+	while (bson_iter_next(&iter))
+	{
+		if (!bson_iter_init_find(&is_set, &fields, bson_iter_key(&iter)))
+			bson_append_iter(next, bson_iter_key(&iter), -1, &iter);
+	}
+	bson_concat(next, &fields);
+	return next;
+}
+
 /* One element of a write to the fences; true when it counts. */
 static bool
 write_fence(const char *command, const bson_iter_t *item)
@@ -137,6 +172,7 @@ write_fence(const char *command, const bson_iter_t *item)
 	bson_t query;
 	bson_t update;
 	bson_iter_t field;
+	bson_t *next;
 	int at;
 
 	if (!sub_document(&op, item))
@@ -167,8 +203,10 @@ write_fence(const char *command, const bson_iter_t *item)
 	}
 	if (!bson_iter_init_find(&field, &op, "u") || !sub_document(&update, &field))
 		return false;
+	next = bson_iter_init_find(&field, &update, "$set") ? set_fields(fences[at], &field)
+														: bson_copy(&update);
 	bson_destroy(fences[at]);
-	fences[at] = bson_copy(&update);
+	fences[at] = next;
 	return true;
 }
 
