@@ -89,7 +89,7 @@ AS $$
                (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', v.source, v.relation::oid, v.columns, v.roots), ';'
                                              ORDER BY v.source)
                   FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id),
-               (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', r.relation, plinth._sync_leaves(r.relation),
+               (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', r.relation,
                                                                   plinth._sync_unseen(r.relation),
                                                                   plinth._sync_columns_shape(r.relation, NULL)), ';'
                                              ORDER BY r.relation)
@@ -97,6 +97,15 @@ AS $$
                           FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id) AS r))
       FROM plinth.sync_mappings AS m
      WHERE m.id = _sync_query_shape.mapping_id AND m.query IS NOT NULL
+$$;
+
+-- The partitions of the tables that stand in its query.
+CREATE OR REPLACE FUNCTION plinth._sync_source_leaves(mapping_id bigint) RETURNS oid[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(pg_catalog.array_agg(DISTINCT l.leaf), '{}')
+      FROM plinth.sync_sources AS v CROSS JOIN LATERAL pg_catalog.unnest(plinth._sync_leaves(v.relation)) AS l (leaf)
+     WHERE v.mapping_id = _sync_source_leaves.mapping_id
 $$;
 
 -- Everything that decides what a document looks like, apart from the rows: a
@@ -187,14 +196,16 @@ DECLARE
     s          plinth.sync_states;
     now_seen   jsonb;
     now_leaves oid[];
+    now_source_leaves oid[];
     now_shape  text;
     moved      boolean := false;
 BEGIN
     -- Nearly always nothing has changed, and then nothing is locked or written.
     IF EXISTS (SELECT FROM plinth.sync_mappings AS t JOIN plinth.sync_states AS u ON u.mapping_id = t.id
                 WHERE t.id = _sync_settle.mapping_id AND u.key_attnums IS NOT NULL
-                  AND (u.shape, u.leaves, u.columns_seen) IS NOT DISTINCT FROM
-                      (plinth._sync_shape(t.id), plinth._sync_leaves(t.relation), plinth._sync_columns(t.relation)))
+                  AND (u.shape, u.leaves, u.source_leaves, u.columns_seen) IS NOT DISTINCT FROM
+                      (plinth._sync_shape(t.id), plinth._sync_leaves(t.relation), plinth._sync_source_leaves(t.id),
+                       plinth._sync_columns(t.relation)))
     THEN
         RETURN false;
     END IF;
@@ -209,6 +220,7 @@ BEGIN
         RETURN false;
     END IF;
     now_leaves := plinth._sync_leaves(m.relation);
+    now_source_leaves := plinth._sync_source_leaves(m.id);
 
     IF s.columns_seen <> now_seen THEN
         PERFORM plinth._sync_follow(m.id, s.columns_seen);
@@ -227,6 +239,11 @@ BEGIN
     IF s.shape <> now_shape AND (m.kind <> 'append'
                                  OR split_part(s.shape, ' ', 1) <> split_part(now_shape, ' ', 1)) THEN
         PERFORM plinth._sync_send_again(m.id);
+    -- Rows that a joined table lost or got by a partition are not in the WAL; one that is empty brings none.
+    ELSIF NOT s.source_leaves <@ now_source_leaves
+          OR EXISTS (SELECT FROM pg_catalog.unnest(now_source_leaves) AS l
+                      WHERE l <> ALL (s.source_leaves) AND coalesce(pg_catalog.pg_relation_size(l), 1) > 0) THEN
+        PERFORM plinth._sync_send_again(m.id);
     ELSIF s.leaves <> now_leaves THEN
         INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)
         SELECT m.id, 'snapshot', l, plinth._sync_rows(l) FROM pg_catalog.unnest(now_leaves) AS l WHERE l <> ALL (s.leaves);
@@ -234,10 +251,11 @@ BEGIN
             PERFORM plinth._sync_sweep(m.id);
         END IF;
     END IF;
-    moved := (s.shape, s.leaves, s.columns_seen) IS DISTINCT FROM (now_shape, now_leaves, now_seen);
+    moved := (s.shape, s.leaves, s.source_leaves, s.columns_seen)
+             IS DISTINCT FROM (now_shape, now_leaves, now_source_leaves, now_seen);
     IF moved THEN
         UPDATE plinth.sync_states AS t
-           SET shape = now_shape, leaves = now_leaves, columns_seen = now_seen
+           SET shape = now_shape, leaves = now_leaves, source_leaves = now_source_leaves, columns_seen = now_seen
          WHERE t.mapping_id = m.id;
     END IF;
     RETURN moved;
@@ -246,6 +264,7 @@ $$;
 
 REVOKE ALL ON FUNCTION plinth._sync_rows(oid), plinth._sync_unseen(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
     plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[]), plinth._sync_query_shape(bigint),
+    plinth._sync_source_leaves(bigint),
     plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
     plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;
 -- sync_table and sync_resync ask as plinth_owner.

@@ -50,6 +50,7 @@ CREATE TABLE plinth.sync_states (
     shape        text,                           -- what the table looked like when its rows were last sent whole
     columns_seen jsonb,                          -- attnum -> name then, to follow renamed columns
     leaves       oid[],                          -- partitions then
+    source_leaves oid[],                         -- of the other tables that stand in its query
     key_attnums  smallint[],                     -- of key_columns; known once the engine has seen the mapping
     adopting     boolean NOT NULL DEFAULT false, -- take the fence over, whoever owned it: sync_adopt
     prepared     boolean NOT NULL DEFAULT false, -- the collection was looked at, and the fence stands

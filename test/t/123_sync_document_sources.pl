@@ -70,7 +70,8 @@ for (
 	[ 'a root moves between partitions' => q{UPDATE shops SET country = 'fr', id = 10 WHERE country = 'de' AND id = 2} ],
 	[ 'a partition is detached'      => 'ALTER TABLE sales DETACH PARTITION sales_1' ],
 	[ 'changed and attached'         => 'UPDATE sales_1 SET n = n + 1; ALTER TABLE sales ATTACH PARTITION sales_1 FOR VALUES FROM (0) TO (100)' ],
-	[ 'one more'                     => q{CREATE TABLE sales_3 PARTITION OF sales FOR VALUES FROM (200) TO (300); INSERT INTO sales VALUES (201, 'de', 3, 1000)} ],
+	[ 'one more, with rows'          => q{BEGIN; CREATE TABLE sales_3 (LIKE sales); INSERT INTO sales_3 VALUES (202, 'fr', 3, 900);
+		ALTER TABLE sales ATTACH PARTITION sales_3 FOR VALUES FROM (200) TO (300); COMMIT; INSERT INTO sales VALUES (201, 'de', 3, 1000)} ],
 	[ 'its rows do not tell what they were' => 'DELETE FROM sales WHERE day = 201' ],
 	[ 'a partition is truncated'     => 'TRUNCATE sales_2' ],
 	[ 'a partition is dropped'       => 'DROP TABLE sales_1' ],
@@ -84,6 +85,12 @@ for (
 	sql($_->[1]);
 	arrives($_->[0]);
 }
+my $tasks = sql('SELECT last_value FROM plinth.sync_tasks_id_seq');
+sql('CREATE TABLE sales_4 PARTITION OF sales FOR VALUES FROM (300) TO (400)');
+arrives('an empty partition');
+sql(q{INSERT INTO sales VALUES (301, 'de', 3, 1000)});
+arrives('a row of it');
+is(sql('SELECT last_value FROM plinth.sync_tasks_id_seq'), $tasks, 'for neither all is sent again');
 is(sql(q{SELECT count(*) FROM plinth.sync_verify('shops')}), '0', 'sync_verify finds nothing');
 
 # ---- the document as one column ----
