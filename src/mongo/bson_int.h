@@ -66,7 +66,7 @@ struct MongoEncoder
 };
 
 /* bson_util.c */
-extern pg_noreturn void plinth_mongo_too_large(void);
+pg_noreturn extern void plinth_mongo_too_large(void);
 extern void plinth_mongo_check_depth(int depth);
 extern void plinth_mongo_check_size(const bson_t *bson);
 extern char *plinth_mongo_to_utf8(const char *text, int len, int *utf8len);

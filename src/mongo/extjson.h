@@ -42,7 +42,7 @@ extern ExtJson *plinth_mongo_extjson_parse(const char *text, size_t len);
 /* extjson_bson.c: appends the members of an object to a document of that level (1: the outermost). */
 extern void plinth_mongo_extjson_append(bson_t *bson, const ExtJson *object, int depth);
 /* 22P02 for a value that Extended JSON does not allow, naming the place where it stands. */
-extern pg_noreturn void plinth_mongo_extjson_refuse(const ExtJson *node, const char *expected);
+pg_noreturn extern void plinth_mongo_extjson_refuse(const ExtJson *node, const char *expected);
 
 /*
  * extjson_value.c: appends what a wrapper such as {"$oid": …} stands for;

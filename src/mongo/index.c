@@ -76,7 +76,7 @@ typedef struct Parse
 	PlinthMongoIndex *index;
 } Parse;
 
-static pg_noreturn void
+pg_noreturn static void
 bad(const Parse *parse, const char *what, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s: %s", parse->label, what),
