@@ -27,7 +27,7 @@ COMMENT ON FUNCTION plinth.sync_preview(text, bigint) IS
 'Returns the documents that a mapping would write now, in the order of their keys; MongoDB is not asked. Rows that fail come behind the others of their 500.
 name: of the mapping, which may be paused or blocked, or made by this very transaction. max_documents: how many; NULL for all.
 key: as sync_resync takes it. document: relaxed extended JSON; NULL where the row cannot become a document, and then problem says why.
-Errors: 42704 when there is no such mapping, 42501 for those who are neither its owner nor plinth_admin, 55000 when it cannot be run.';
+Errors: 42704 when there is no such mapping, 42501 for those who are not members of its owner, 55000 when it cannot be run.';
 REVOKE ALL ON FUNCTION plinth.sync_preview(text, bigint) FROM PUBLIC;
 -- On purpose to PUBLIC: it asks who calls.
 GRANT EXECUTE ON FUNCTION plinth.sync_preview(text, bigint) TO PUBLIC;

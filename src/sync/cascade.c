@@ -7,7 +7,9 @@
  * key of a table that goes later.  Each is one statement, run as the table's
  * owner and without row-level security, as PostgreSQL does for ON DELETE
  * CASCADE: a trigger has the rights that it has then, never those of
- * plinth_owner, nor more than the owner's where a superuser calls.
+ * plinth_owner, nor more than the owner's where a superuser calls.  But one that
+ * is deferred runs when the transaction ends, as whoever ends it (before
+ * PostgreSQL 18), as after any DELETE of theirs.
  *
  * What foreign keys and triggers did besides is told from the counts that
  * PostgreSQL keeps of the transaction.

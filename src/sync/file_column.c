@@ -52,6 +52,12 @@ name_of(const FileColumn *column, HeapTuple tuple, TupleDesc desc)
 	{
 		char *text = SPI_getvalue(tuple, desc, column->key[i]);
 
+		/* The key may have lost its constraint since. */
+		if (text == NULL)
+			ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+							errmsg("a row whose key is null has no name for its file"),
+							errhint("Give it a key, or remove the bucket by "
+									"plinth.file_bucket_drop().")));
 		if (column->nkeys == 1)
 			return text;
 		appendBinaryStringInfo(&key, text, strlen(text) + 1);
@@ -93,6 +99,22 @@ place_of(TupleDesc desc, const char *name)
 	return place;
 }
 
+/* By its name there may be a column of another type now. */
+static AttrNumber
+bytes_place_of(TupleDesc desc, const char *name)
+{
+	AttrNumber place = place_of(desc, name);
+
+	if (getBaseType(SPI_gettypeid(desc, place)) != BYTEAOID)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column \"%s\", which plinth.sync_file() copies, is not of type bytea any more",
+					name),
+			 errhint("Undo that, or remove the bucket by plinth.file_bucket_drop().")));
+	return place;
+}
+
 /* The columns of a table that are files (FileColumn *), in rows of this shape; between begin and end. */
 static List *
 load_columns(Oid relation, TupleDesc shape)
@@ -116,7 +138,7 @@ load_columns(Oid relation, TupleDesc shape)
 
 		column->bucket.id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		column->bucket.no_user = true;
-		column->attnum = place_of(shape, SPI_getvalue(tuple, desc, 2));
+		column->attnum = bytes_place_of(shape, SPI_getvalue(tuple, desc, 2));
 		deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)), NAMEOID,
 						  NAMEDATALEN, false, TYPALIGN_CHAR, &names, NULL, &column->nkeys);
 		for (int k = 0; k < column->nkeys; k++)

@@ -123,8 +123,9 @@ plinth_sync_document_check(PlinthSyncMapping *m, SPIPlanPtr plan)
 		{
 			Oid relation = lfirst_oid(lc);
 
-			if (relation != m->relation && !plinth_sync_mapping_reads(m, relation) &&
-				get_rel_relkind(relation) != RELKIND_VIEW)
+			/* Its views were expanded: one that is there now runs code of whoever made it. */
+			if ((relation != m->relation && !plinth_sync_mapping_reads(m, relation)) ||
+				get_rel_relkind(relation) == RELKIND_VIEW)
 				ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 								errmsg("the query reads another table now than when the mapping "
 									   "was made: %s",

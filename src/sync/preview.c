@@ -4,13 +4,14 @@
  *
  * Rows are read by the code of the lane, as the mapping's owner and under the
  * settings that a lane has, so that what is shown is what would be sent.  Whoever
- * calls must be the owner or an administrator; the mapping may be paused or
- * blocked, or made by this very transaction.
+ * calls must be a member of the owner; the mapping may be paused or blocked, or
+ * made by this very transaction.
  */
 #include "postgres.h"
 
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -121,6 +122,11 @@ plinth_sync_preview(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	plinth_sync_api_begin(&api);
 	plinth_sync_api_target(name, caller, false, &target);
+	/* An administrator of mappings is none of the rows. */
+	if (!has_privs_of_role(caller, target.owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for the documents of sync mapping \"%s\"", name),
+						errhint("Only its owner and members of it may see them.")));
 	plinth_base_plain_settings();
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
