@@ -224,7 +224,8 @@ plinth_sync_file_changed(PG_FUNCTION_ARGS)
 	{
 		if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 			copy_change(lfirst(lc), RelationGetDescr(data->tg_relation), oldtuple, newtuple);
-		else
+		/* Who has the right TRIGGER may have it fire after other statements too. */
+		else if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 			remove_all(lfirst(lc));
 	}
 	plinth_sync_api_end(&api);

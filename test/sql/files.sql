@@ -184,6 +184,12 @@ ALTER TABLE files_altered.people DROP photo, ADD photo bytea, DROP CONSTRAINT pe
 INSERT INTO files_altered.people VALUES (NULL, 'nobody');
 INSERT INTO files_altered.people VALUES (3, 'three');
 SELECT filename, state FROM plinth.file_versions WHERE bucket = 'people.photo' ORDER BY filename;
+-- A trigger after any other statement than TRUNCATE takes nothing away.
+CREATE TRIGGER another AFTER INSERT ON files_altered.people FOR EACH STATEMENT EXECUTE FUNCTION plinth._file_column_changed();
+INSERT INTO files_altered.people VALUES (4, 'four');
+SELECT count(*) FROM plinth.file_versions WHERE bucket = 'people.photo' AND state = 'current';
+TRUNCATE files_altered.people;
+SELECT count(*) FROM plinth.file_versions WHERE bucket = 'people.photo' AND state = 'current';
 -- Documents are data: an administrator reads them as little as the bytes.
 SET ROLE plinth_admin;
 SELECT count(*) FROM plinth.sync_preview('people.photo.chunks');

@@ -39,6 +39,8 @@ RESET ROLE;
 SELECT plinth.audit_record('alice.did', 'a resource of hers', metadata => '{"c": "an entry of hers"}');
 COMMIT;
 SELECT plinth.cache_create('mine', per_user => true);
+SELECT plinth.file_bucket_create('mine', per_user => true);
+SELECT plinth.file_bucket_grant('mine', role, true) FROM unnest('{anon, authenticated, authenticator}'::regrole[]) AS role;
 GRANT USAGE ON SCHEMA plinth TO PUBLIC;
 CREATE TABLE notes (owner uuid NOT NULL, body text);
 SELECT plinth.owner_policy('notes', 'owner');
@@ -48,6 +50,7 @@ BEGIN;
 SELECT plinth.context_begin('$id{alice_token}');
 RESET ROLE;
 SELECT plinth.cache_set_text('mine', 'key', 'an entry of hers');
+SELECT plinth.file_put('mine', 'a file of hers', 'x'), plinth.file_put('mine', 'alice', 'x', metadata => '{"m": "a picture of hers"}');
 COMMIT;
 SQL
 
@@ -135,6 +138,7 @@ my %try = (
 	integer => [ 1, 2, 100 ], bigint => [ 1, 2, 100 ], smallint => [1], numeric => [ 1, 5 ], 'double precision' => [1], real => [1],
 	boolean => [ 'true', 'false' ], interval => [ '1 second', '1 hour' ], 'timestamp with time zone' => [ '2030-01-01', '2000-01-01' ],
 	bytea => [ '\x00', '\x616263' ], inet => ['10.0.0.1'], oid => [ 1, 1259 ], date => ['2026-01-01'], regtype => ['text'],
+	json => [ '{}', '{"keys": {"a": 1}}' ], regrole => [ 'authenticated', 'plinth_owner' ],
 	anyelement => [ 'mine', $id{alice} ], '"any"' => ['mine'], pg_lsn => ['0/1'], xid8 => ['1']);
 my @rows;
 for my $type (sort keys %try)
@@ -159,6 +163,7 @@ SELECT md5(string_agg(t, '' ORDER BY t)) FROM (
     UNION ALL SELECT r::text FROM plinth.user_roles r UNION ALL SELECT r::text FROM plinth.user_permissions r
     UNION ALL SELECT r::text FROM plinth.roles r UNION ALL SELECT r::text FROM plinth.role_permissions r
     UNION ALL SELECT n::text FROM notes n WHERE owner = '$id{alice}'
+    UNION ALL SELECT f::text FROM plinth.files f WHERE user_id = '$id{alice}'
     UNION ALL SELECT a::text FROM plinth.audit_entries a WHERE actor_user_id = '$id{alice}') x
 SQL
 my $before = $node->safe_psql('postgres', $hers);
@@ -179,7 +184,7 @@ sub sweep
 my $all = sweep('BEGIN;', "$hers; ROLLBACK;");
 like($all, qr/\Q$_\E/, "a superuser's sweep sees the $_")
   for ('name of hers', 'metadata of hers', 'app of hers', 'label of hers', 'agent of hers', 'device of hers', 'an entry of hers',
-	'note of hers', 'resource of hers', 'reason of hers');
+	'note of hers', 'resource of hers', 'reason of hers', 'file of hers', 'picture of hers');
 unlike($all, qr/\Q$before\E/, 'and changes what is hers');
 is($node->safe_psql('postgres', $hers), $before, 'which was rolled back');
 
