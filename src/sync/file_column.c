@@ -115,15 +115,34 @@ bytes_place_of(TupleDesc desc, const char *name)
 	return place;
 }
 
+/* Who had the table before would read what others write now. */
+static void
+check_owner(Oid relation, Oid owner)
+{
+	Relation rel = relation_open(relation, AccessShareLock);
+
+	if (rel->rd_rel->relowner != owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table \"%s\", of which plinth.sync_file() copies a column, has another "
+						"owner now",
+						RelationGetRelationName(rel)),
+				 errhint("Drop its triggers plinth_file and plinth_file_all, and call "
+						 "plinth.sync_file() with a bucket of another name.")));
+	relation_close(rel, NoLock);
+}
+
 /* The columns of a table that are files (FileColumn *), in rows of this shape; between begin and end. */
 static List *
 load_columns(Oid relation, TupleDesc shape)
 {
-	static PlinthPlan plan = {"SELECT bucket_id, column_name::text, key_columns, content_type"
-							  "  FROM plinth.file_columns WHERE relation = $1 ORDER BY bucket_id",
-							  1,
-							  {REGCLASSOID},
-							  NULL};
+	static PlinthPlan plan = {
+		"SELECT c.bucket_id, c.column_name::text, c.key_columns, c.content_type, b.owner::oid"
+		"  FROM plinth.file_columns AS c JOIN plinth.file_buckets AS b ON b.id = c.bucket_id"
+		" WHERE c.relation = $1 ORDER BY c.bucket_id",
+		1,
+		{REGCLASSOID},
+		NULL};
 	Datum value = ObjectIdGetDatum(relation);
 	List *columns = NIL;
 
@@ -136,6 +155,7 @@ load_columns(Oid relation, TupleDesc shape)
 		bool isnull;
 		Datum *names;
 
+		check_owner(relation, DatumGetObjectId(SPI_getbinval(tuple, desc, 5, &isnull)));
 		column->bucket.id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		column->bucket.no_user = true;
 		column->attnum = bytes_place_of(shape, SPI_getvalue(tuple, desc, 2));

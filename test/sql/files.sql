@@ -184,6 +184,13 @@ ALTER TABLE files_altered.people DROP photo, ADD photo bytea, DROP CONSTRAINT pe
 INSERT INTO files_altered.people VALUES (NULL, 'nobody');
 INSERT INTO files_altered.people VALUES (3, 'three');
 SELECT filename, state FROM plinth.file_versions WHERE bucket = 'people.photo' ORDER BY filename;
+-- Nor does who had the table before read what is written now.
+RESET ROLE;
+GRANT CREATE, USAGE ON SCHEMA files_altered TO files_guest;
+ALTER TABLE files_altered.people OWNER TO files_guest;
+INSERT INTO files_altered.people VALUES (5, 'of another owner');
+ALTER TABLE files_altered.people OWNER TO files_app;
+SET ROLE files_app;
 -- A trigger after any other statement than TRUNCATE takes nothing away.
 CREATE TRIGGER another AFTER INSERT ON files_altered.people FOR EACH STATEMENT EXECUTE FUNCTION plinth._file_column_changed();
 INSERT INTO files_altered.people VALUES (4, 'four');
