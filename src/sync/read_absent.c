@@ -26,6 +26,7 @@ read_absent_function(void *arg)
 	Datum arrays[PLINTH_SYNC_MAX_KEYS];
 	PlinthAsOwner state;
 	StringInfoData text;
+	Portal portal;
 
 	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
 	SPI_connect();
@@ -35,9 +36,10 @@ read_absent_function(void *arg)
 														 TEXTARRAYOID, InvalidOid, true);
 	plinth_sync_read_key_arrays(mapping, read->keys, read->nkeys, arrays);
 	initStringInfo(&text);
-	if (SPI_execute_plan(mapping->absent_plan, arrays, NULL, false, 0) != SPI_OK_SELECT)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not look up keys")));
+	portal = SPI_cursor_open(NULL, mapping->absent_plan, arrays, NULL, false);
+	/* Before anything of it runs: what has a table's name now may be a view. */
 	plinth_sync_query_check_relation(mapping, mapping->absent_plan, mapping->relation);
+	SPI_cursor_fetch(portal, true, FETCH_ALL);
 	plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -56,6 +58,7 @@ read_absent_function(void *arg)
 		read->absent[n] = !read->strict && (text.len != read->keys[n].keylen ||
 											memcmp(text.data, read->keys[n].key, text.len) != 0);
 	}
+	SPI_cursor_close(portal);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }

@@ -271,10 +271,13 @@ run_one(MemoryContext context, PlinthVerifyRun *run)
 	write_run(run);
 	tell_run(run);
 	plinth_sync_verify_end(&verify);
-	ereport(LOG, (errmsg("verified sync mapping \"%s\": " INT64_FORMAT " missing, " INT64_FORMAT
-						 " different, " INT64_FORMAT " extra",
-						 run->name, run->missing, run->different, run->extra),
-				  run->error == NULL ? 0 : errdetail_internal("%s", run->error)));
+	if (run->error != NULL)
+		ereport(LOG, (errmsg("could not verify sync mapping \"%s\" to its end", run->name),
+					  errdetail_internal("%s", run->error)));
+	else
+		ereport(LOG, (errmsg("verified sync mapping \"%s\": " INT64_FORMAT " missing, " INT64_FORMAT
+							 " different, " INT64_FORMAT " extra",
+							 run->name, run->missing, run->different, run->extra)));
 }
 
 /* ---- the worker ---- */
