@@ -9,6 +9,8 @@
  *	 answered with another error	owed again, later and later (in sync_dirty,
  *									so that it delays no other); a dead letter
  *									after MAX_ATTEMPTS
+ *	 another lane's key has its		asked to let go: owed again, later and later,
+ *	 unique value no more			however long that lane takes
  *	 no answer						owed again, and suspect: the write may land
  *									after a newer one (docs/sync.md, zombies)
  *	 the connection is closed over	sent in ever smaller batches, until it is one
@@ -171,7 +173,8 @@ bool
 plinth_sync_apply_never(const PlinthMongoError *error, int attempts)
 {
 	return !plinth_mongo_status_is_transient(error->status) ||
-		   (error->status == PLINTH_MONGO_OTHER && attempts >= MAX_ATTEMPTS);
+		   (error->status == PLINTH_MONGO_OTHER && error->code != PLINTH_SYNC_ASKED &&
+			attempts >= MAX_ATTEMPTS);
 }
 
 void

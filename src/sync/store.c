@@ -379,7 +379,7 @@ plinth_sync_store_dead(PlinthLaneMapping *mapping, const char *literal, const ch
 {
 	static PlinthPlan plan = {
 		"WITH gone AS (DELETE FROM plinth.sync_dirty"
-		"               WHERE mapping_id = $1 AND md5(key) = md5($2))"
+		"               WHERE mapping_id = $1 AND md5(key) = md5($2) AND sent_at IS NOT NULL)"
 		"INSERT INTO plinth.sync_dead_letters AS l (mapping_id, key, status, code, reason)"
 		" VALUES ($1, $2, $3, $4, $5)"
 		" ON CONFLICT (mapping_id, md5(key)) DO UPDATE"

@@ -60,6 +60,17 @@ sql("UPDATE seats SET place = place % 24 + 1");
 delivered('passed on in a circle');
 equal('seats', 'passed on in a circle', "'_id', id, 'place', place");
 is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'no dead letters');
+# A lane that takes its time to let go of a value makes no dead letter of who waits for it.
+my ($waits, $holds) = map { sql("SELECT min(id) FROM seats WHERE plinth._sync_lane('{\"' || id || '\"}', 3) = $_") } 1, 2;
+$node->safe_psql('postgres', 'ALTER SYSTEM SET plinth.sync_retry_max = 100');
+$node->reload;
+my $slow = WorkerTest::freeze($node, 'postgres', 'lane', 2);
+sql("BEGIN; UPDATE seats SET place = (SELECT place FROM seats WHERE id = $holds) WHERE id = $waits; UPDATE seats SET place = 1000 WHERE id = $holds; COMMIT");
+ok(PlinthTest::wait_until(sub { sql("SELECT max(attempts) >= 15 FROM plinth.sync_dirty WHERE key = '{\"$waits\"}'") eq 't' || sql('SELECT count(*) FROM plinth.sync_dead_letters') > 0 }), 'it is waited for');
+kill 'CONT', $slow;
+delivered('and lets go');
+equal('seats', 'a value let go late', "'_id', id, 'place', place");
+is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'and no dead letter of it');
 # Two documents really have it.
 sql("ALTER TABLE seats DROP CONSTRAINT seats_place_key; INSERT INTO seats SELECT i, 5 FROM generate_series(101, 106) i");
 delivered('a value that several rows have');

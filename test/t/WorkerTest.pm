@@ -57,11 +57,15 @@ sub state_of
 		  . " WHERE database = '$database' AND service = '$service'");
 }
 
-# Signals a worker; returns its pid.
+# Signals a worker (where there are several of the service, the one of that
+# instance); returns its pid.
 sub signal_worker
 {
-	my ($signal, $node, $database, $service) = @_;
+	my ($signal, $node, $database, $service, $instance) = @_;
 	my $pid = wait_for_worker($node, $database, $service);
+	$pid = $node->safe_psql('postgres',
+		"SELECT pid FROM plinth.stat_workers WHERE database = '$database' AND service = '$service' AND instance = $instance")
+	  if defined $instance;
 	die "no $service in $database" unless $pid =~ /^[1-9]\d*$/;
 	kill $signal, $pid;
 	return $pid;
@@ -71,10 +75,10 @@ sub signal_worker
 # in its hands, so that nobody waits for it; returns its pid.
 sub freeze
 {
-	my ($node, $database, $service) = @_;
+	my ($node, $database, $service, $instance) = @_;
 	my $frozen = PlinthTest::wait_until(
 		sub {
-			my $pid = signal_worker('STOP', $node, $database, $service);
+			my $pid = signal_worker('STOP', $node, $database, $service, $instance);
 			my $late;
 			my ($rc, $waits) = $node->psql('postgres',
 				"SELECT count(*) FROM pg_stat_activity a WHERE pid = $pid AND wait_event_type = 'Extension'"
