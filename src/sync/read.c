@@ -45,8 +45,11 @@ plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc 
 	resetStringInfo(key);
 	for (int i = 0; i < mapping->nkeys; i++)
 	{
-		appendStringInfoString(key, SPI_getvalue(tuple, desc, i + 2));
+		char *text = SPI_getvalue(tuple, desc, i + 2);
+
+		appendStringInfoString(key, text);
 		appendStringInfoChar(key, '\0');
+		pfree(text);
 	}
 }
 

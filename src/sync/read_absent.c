@@ -9,6 +9,9 @@
 
 #include "sync/read_int.h"
 
+/* So many rows at a time. */
+#define PORTION 256
+
 typedef struct AbsentRead
 {
 	PlinthSyncMapping *mapping;
@@ -19,6 +22,23 @@ typedef struct AbsentRead
 } AbsentRead;
 
 static void
+look_at_row(AbsentRead *read, HeapTuple tuple, TupleDesc desc, StringInfo text)
+{
+	int n = plinth_sync_read_row_place(tuple, desc);
+	bool isnull;
+
+	(void) SPI_getbinval(tuple, desc, 2, &isnull);
+	if (isnull)
+	{
+		read->absent[n] = true;
+		return;
+	}
+	plinth_sync_read_row_key(read->mapping, tuple, desc, text);
+	read->absent[n] = !read->strict && (text->len != read->keys[n].keylen ||
+										memcmp(text->data, read->keys[n].key, text->len) != 0);
+}
+
+static void
 read_absent_function(void *arg)
 {
 	AbsentRead *read = arg;
@@ -27,6 +47,7 @@ read_absent_function(void *arg)
 	PlinthAsOwner state;
 	StringInfoData text;
 	Portal portal;
+	uint64 fetched;
 
 	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
 	SPI_connect();
@@ -39,25 +60,16 @@ read_absent_function(void *arg)
 	portal = SPI_cursor_open(NULL, mapping->absent_plan, arrays, NULL, false);
 	/* Before anything of it runs: what has a table's name now may be a view. */
 	plinth_sync_query_check_relation(mapping, mapping->absent_plan, mapping->relation);
-	SPI_cursor_fetch(portal, true, FETCH_ALL);
-	plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	/* A query may have any number of rows for a key, few of which are kept at a time. */
+	do
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		bool isnull;
-		int n = plinth_sync_read_row_place(tuple, desc);
-
-		(void) SPI_getbinval(tuple, desc, 2, &isnull);
-		if (isnull)
-		{
-			read->absent[n] = true;
-			continue;
-		}
-		plinth_sync_read_row_key(mapping, tuple, desc, &text);
-		read->absent[n] = !read->strict && (text.len != read->keys[n].keylen ||
-											memcmp(text.data, read->keys[n].key, text.len) != 0);
-	}
+		SPI_cursor_fetch(portal, true, PORTION);
+		fetched = SPI_processed;
+		plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
+		for (uint64 i = 0; i < fetched; i++)
+			look_at_row(read, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &text);
+		SPI_freetuptable(SPI_tuptable);
+	} while (fetched == PORTION);
 	SPI_cursor_close(portal);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
