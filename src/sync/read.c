@@ -38,6 +38,15 @@ batch_limit(void)
 	return (Size) plinth_setting_sync_batch_bytes * 1024;
 }
 
+/* Until a lane has looked at a new mapping, its table may have lost the key. */
+static void
+refuse_null(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("a row's key is null"),
+			 errhint("Give the table its key back, or create the mapping again.")));
+}
+
 void
 plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc,
 						 StringInfo key)
@@ -47,6 +56,8 @@ plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc 
 	{
 		char *text = SPI_getvalue(tuple, desc, i + 2);
 
+		if (text == NULL)
+			refuse_null();
 		appendStringInfoString(key, text);
 		appendStringInfoChar(key, '\0');
 		pfree(text);
@@ -68,7 +79,11 @@ add_row(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, PlinthSyncB
 	MemoryContext old;
 
 	for (int i = 0; i < mapping->nkeys; i++)
+	{
 		keyvalues[i] = SPI_getbinval(tuple, desc, i + 2, &isnull);
+		if (isnull)
+			refuse_null();
+	}
 	for (int i = 0; i < mapping->nfields; i++)
 		values[i] = SPI_getbinval(tuple, desc, mapping->nkeys + i + 2, &nulls[i]);
 

@@ -199,6 +199,16 @@ SET ROLE sync_document_owner;
 ALTER TABLE replies RENAME body TO text;
 SELECT refused($$SELECT * FROM plinth.sync_preview('w')$$);
 ALTER TABLE replies RENAME text TO body;
+-- A table that loses its key before any worker has seen the mapping.
+BEGIN;
+CREATE TABLE keyless (id text PRIMARY KEY, title text);
+SELECT plinth.sync_document('keyless', 'sync_document_docs', 'keyless', 'keyless', 'SELECT id, title FROM keyless') IS NOT NULL;
+SELECT plinth.sync_table('keyless', 'sync_document_docs', name => 'plainless', collection => 'plainless') IS NOT NULL;
+ALTER TABLE keyless DROP CONSTRAINT keyless_pkey, ALTER id DROP NOT NULL;
+INSERT INTO keyless VALUES (NULL, 'a');
+SELECT refused($$SELECT * FROM plinth.sync_preview('keyless')$$);
+SELECT refused($$SELECT * FROM plinth.sync_preview('plainless')$$);
+ROLLBACK;
 -- A view in the place of a table runs whatever code it is made of.
 CREATE FUNCTION says() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'called as %', current_user; RETURN 'x'; END $$;
 ALTER TABLE replies RENAME TO replies_before;
