@@ -79,19 +79,11 @@ static void
 read_arguments(FunctionCallInfo fcinfo, PlinthSyncNew *arg)
 {
 	arg->kind = "append";
-	plinth_sync_new_relation(fcinfo, arg, 0, "relation");
-	plinth_sync_new_server(fcinfo, arg, 1);
-	arg->collection = plinth_sync_api_text(fcinfo, 2);
-	arg->name = plinth_sync_api_text(fcinfo, 3);
-	arg->fields.columns = PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4);
-	plinth_sync_new_fields(fcinfo, arg, 5);
-	arg->filter = plinth_sync_api_text(fcinfo, 10);
-	plinth_sync_new_on_existing(fcinfo, arg, 11);
+	plinth_sync_new_of_table(fcinfo, arg);
 	if (strcmp(arg->on_existing, "replace") == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a collection that is appended to is not replaced"),
 						errhint("Pass 'keep' to add to what is there, or 'error'.")));
-	plinth_sync_new_snapshot(fcinfo, arg, 12);
 	arg->indexes = plinth_sync_api_text(fcinfo, 13);
 }
 
@@ -164,12 +156,7 @@ plinth_sync_append(PG_FUNCTION_ARGS)
 
 	read_arguments(fcinfo, &arg);
 	read_bounds(fcinfo, &bounds);
-	plinth_sync_new_open(&arg);
-	plinth_sync_new_check(&arg);
-	plinth_sync_check_fields(RelationGetDescr(arg.rel), plinth_sync_relation_name(arg.rel),
-							 &arg.key, &arg.fields);
-	if (arg.filter != NULL)
-		arg.filter = plinth_sync_check_filter(arg.rel, arg.filter);
+	plinth_sync_new_check_table(&arg);
 
 	plinth_sync_new_begin(&arg, &api);
 	id = plinth_sync_new_insert(&arg);

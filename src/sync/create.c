@@ -106,6 +106,20 @@ plinth_sync_new_lanes(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place)
 }
 
 void
+plinth_sync_new_of_table(FunctionCallInfo fcinfo, PlinthSyncNew *arg)
+{
+	plinth_sync_new_relation(fcinfo, arg, 0, "relation");
+	plinth_sync_new_server(fcinfo, arg, 1);
+	arg->collection = plinth_sync_api_text(fcinfo, 2);
+	arg->name = plinth_sync_api_text(fcinfo, 3);
+	arg->fields.columns = PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4);
+	plinth_sync_new_fields(fcinfo, arg, 5);
+	arg->filter = plinth_sync_api_text(fcinfo, 10);
+	plinth_sync_new_on_existing(fcinfo, arg, 11);
+	plinth_sync_new_snapshot(fcinfo, arg, 12);
+}
+
+void
 plinth_sync_new_check_lanes(int lanes)
 {
 	if (lanes < 1 || lanes > PLINTH_SYNC_MAX_LANES)
@@ -166,6 +180,17 @@ plinth_sync_new_check(PlinthSyncNew *arg)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("this database is a copy of the one that delivers"),
 						errhint("If this one is to deliver from now on: SELECT plinth.adopt();")));
+}
+
+void
+plinth_sync_new_check_table(PlinthSyncNew *arg)
+{
+	plinth_sync_new_open(arg);
+	plinth_sync_new_check(arg);
+	plinth_sync_check_fields(RelationGetDescr(arg->rel), plinth_sync_relation_name(arg->rel),
+							 &arg->key, &arg->fields);
+	if (arg->filter != NULL)
+		arg->filter = plinth_sync_check_filter(arg->rel, arg->filter);
 }
 
 static void

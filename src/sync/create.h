@@ -47,6 +47,8 @@ extern void plinth_sync_new_fields(FunctionCallInfo fcinfo, PlinthSyncNew *arg, 
 extern void plinth_sync_new_on_existing(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
 extern void plinth_sync_new_snapshot(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
 extern void plinth_sync_new_lanes(FunctionCallInfo fcinfo, PlinthSyncNew *arg, int place);
+/* The first 13 arguments of functions that copy a table's own columns, as sync_table has them. */
+extern void plinth_sync_new_of_table(FunctionCallInfo fcinfo, PlinthSyncNew *arg);
 extern void plinth_sync_new_check_lanes(int lanes);
 /* An ERROR where there is no room for all the workers of the mappings that there are now. */
 extern void plinth_sync_new_require_workers(void);
@@ -56,6 +58,9 @@ extern void plinth_sync_new_open(PlinthSyncNew *arg);
 
 /* Name, table, key, server, and that this database delivers at all. */
 extern void plinth_sync_new_check(PlinthSyncNew *arg);
+
+/* Both of these, for a table whose own columns are copied: its fields and its filter, too. */
+extern void plinth_sync_new_check_table(PlinthSyncNew *arg);
 
 /* As plinth_owner from here on: is there room for it? */
 extern void plinth_sync_new_begin(PlinthSyncNew *arg, PlinthSyncApi *api);
