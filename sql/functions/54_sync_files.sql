@@ -18,7 +18,7 @@ CREATE OR REPLACE FUNCTION plinth.file_bucket_create(bucket text, per_user boole
 COMMENT ON FUNCTION plinth.file_bucket_create(text, boolean) IS
 'Makes a bucket of files that belongs to the caller; returns its id.
 bucket: its name, at most 100 bytes. per_user: each user of the request context has names of his own in it.
-Errors: 42602 for an invalid name, 42710 for one in use.';
+Errors: 42602 for an invalid name, 42710 for one in use, 42501 for the roles of requests (plinth.role_anon, plinth.role_authenticated).';
 
 CREATE OR REPLACE FUNCTION plinth.file_bucket_drop(bucket text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_file_bucket_drop';

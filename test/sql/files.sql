@@ -129,6 +129,11 @@ SELECT plinth.file_get('docs', 'a');
 SET ROLE files_app;
 SELECT plinth.file_bucket_create('mine', per_user => true) > 0 AS created;
 SELECT plinth.file_bucket_grant('mine', 'authenticated', true);
+-- A role of requests owns none: it is every visitor's.
+BEGIN;
+SET LOCAL ROLE anon;
+SELECT plinth.file_bucket_create('everybodys');
+ROLLBACK;
 RESET ROLE;
 SELECT user_id AS ann FROM plinth.sign_up('ann@files.test', 'correct horse') \gset
 SELECT user_id AS bob FROM plinth.sign_up('bob@files.test', 'battery staple') \gset
