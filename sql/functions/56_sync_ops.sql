@@ -118,7 +118,7 @@ COMMENT ON FUNCTION plinth.sync_alter(text, name[], text, jsonb, jsonb, text, bo
 'Changes a mapping in place; only what that changes is sent again.
 name: of the mapping. columns, field_names, fields, casts, filter: as of sync_table; NULL leaves them as they are.
 paused: as sync_pause and sync_resume. rename_to: the mapping''s new name. lanes: how many workers write it. reset: which of the five go back to the default of sync_table.
-Errors: 42704 when there is no such mapping, 42501 for those who are not its owner (plinth_admin may pause, rename and change lanes), 42710 for a name in use, and those of sync_table for wrong arguments.';
+Errors: 42704 when there is no such mapping, 42501 for those who are not its owner (plinth_admin may pause, rename and change lanes), 42710 for a name in use, 42703 where a declared index is on a field that goes, and those of sync_table for wrong arguments.';
 
 -- Everything again, as this server was promoted; the lane looks at the fence first.
 CREATE OR REPLACE FUNCTION plinth._sync_promoted(mapping_id bigint) RETURNS void

@@ -30,6 +30,7 @@
 
 #include "sync/api_int.h"
 #include "sync/create.h"
+#include "sync/index_int.h"
 
 extern PGDLLEXPORT Datum plinth_sync_alter(PG_FUNCTION_ARGS);
 
@@ -274,6 +275,8 @@ write_mapping(Alter *alter)
 		strcmp(TextDatumGetCString(alter->values[NAME]), alter->target.name) != 0)
 		check_name_free(alter->values[NAME]);
 	plinth_base_spi_execute(&plan, values, nulls, false, SPI_OK_UPDATE);
+	if (changes_documents(alter))
+		plinth_sync_indexes_fit(alter->target.id);
 	if (alter->given[LANES])
 		plinth_sync_new_require_workers();
 	plinth_sync_api_end(&api);

@@ -162,6 +162,33 @@ plinth_sync_indexes_doubt(int64 mapping)
 	SPI_finish();
 }
 
+void
+plinth_sync_indexes_fit(int64 mapping)
+{
+	static PlinthPlan plan = {
+		"SELECT definition FROM plinth.sync_indexes WHERE mapping_id = $1 AND suffix = ''"
+		"   AND state <> 'dropping' ORDER BY name",
+		1,
+		{INT8OID},
+		NULL};
+	Datum value = Int64GetDatum(mapping);
+	List *fields = list_fields(mapping);
+	SPITupleTable *found;
+	uint64 n;
+
+	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
+	found = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+	{
+		int one;
+		PlinthMongoIndex **index =
+			plinth_mongo_indexes_parse(SPI_getvalue(found->vals[i], found->tupdesc, 1), &one);
+
+		check_fields(index[0], fields);
+	}
+}
+
 PG_FUNCTION_INFO_V1(plinth_sync_index);
 Datum
 plinth_sync_index(PG_FUNCTION_ARGS)

@@ -18,6 +18,9 @@
 extern void plinth_sync_indexes_declare(int64 mapping, const char *suffix, bool checked,
 										const char *json);
 
+/* An ERROR (42703) where a declared index is on a field that the mapping's documents have no more; likewise. */
+extern void plinth_sync_indexes_fit(int64 mapping);
+
 /* Is an index that is to be built before rows are sent neither built nor failed?  Inside a transaction. */
 extern bool plinth_sync_indexes_pending(int64 mapping);
 /* The collection was taken over: its indexes are looked at anew.  Inside a transaction. */

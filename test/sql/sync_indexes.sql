@@ -105,6 +105,10 @@ SELECT definition, rebuild FROM plinth.sync_indexes WHERE name = 'one each';
 ROLLBACK;
 SELECT definition, rebuild FROM plinth.sync_indexes WHERE name = 'one each';
 
+-- No change of the documents takes a field from under an index.
+SELECT plinth.sync_alter('replies', field_names => 'same');
+SELECT plinth.sync_alter('replies', casts => '{}');
+
 -- Ending one.
 SELECT plinth.sync_index_drop('replies', 'userId_1');
 SELECT state FROM plinth.stat_sync_indexes WHERE index = 'userId_1';
