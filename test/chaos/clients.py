@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Clients that write at full speed until a file appears.
 
-    clients.py DSN COUNT SEED STOPFILE
+    clients.py DSN COUNT SEED STOPFILE [TABLE,...]
 
-Each client runs transactions of 1 to 8 random statements on five tables:
+Each client runs transactions of 1 to 8 random statements on five tables, or those named:
 inserts, updates, deletes, changed keys, swapped unique values, rows that move
 (gear belongs to crew, and crew to seats), savepoints that are rolled back, and
 transactions that are.  A client whose connection breaks
@@ -55,8 +55,8 @@ def insert(cur, rng, table, key):
                     " SET n = excluded.n" % (key, 100000 + key, NOW))
 
 
-def step(cur, rng):
-    table = rng.choice(TABLES)
+def step(cur, rng, tables):
+    table = rng.choice(tables)
     key, other = rng.randrange(KEYS), rng.randrange(KEYS)
     lock(cur, table, key, other)
     what = rng.random()
@@ -87,7 +87,7 @@ def step(cur, rng):
         cur.execute("ROLLBACK TO s")
 
 
-def client(dsn, seed, stopfile, result):
+def client(dsn, seed, stopfile, tables, result):
     rng = random.Random(seed)
     committed = broken = 0
     connection = None
@@ -97,7 +97,7 @@ def client(dsn, seed, stopfile, result):
                 connection = psycopg2.connect(dsn)
             with connection.cursor() as cur:
                 for _ in range(rng.randint(1, 8)):
-                    step(cur, rng)
+                    step(cur, rng, tables)
                 if rng.random() < 0.1:
                     connection.rollback()
                 else:
@@ -119,8 +119,9 @@ def client(dsn, seed, stopfile, result):
 
 def main():
     dsn, count, seed, stopfile = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    tables = sys.argv[5].split(",") if len(sys.argv) > 5 else TABLES
     result = multiprocessing.Queue()
-    clients = [multiprocessing.Process(target=client, args=(dsn, seed * 1000 + i, stopfile, result))
+    clients = [multiprocessing.Process(target=client, args=(dsn, seed * 1000 + i, stopfile, tables, result))
                for i in range(count)]
     for process in clients:
         process.start()

@@ -43,7 +43,7 @@ $mongo->eval("client['chaos']['seats'].create_index('place', unique=True); resul
 delivered('begun');
 
 my ($clients_out, $watch_out, $err) = ('', '', '');
-my $clients = IPC::Run::start([ $python, "$ENV{PLINTH_ROOT}/test/chaos/clients.py", $node->connstr('postgres') . ' connect_timeout=5', 4, $seed, "$dir/stop" ],
+my $clients = IPC::Run::start([ $python, "$ENV{PLINTH_ROOT}/test/chaos/clients.py", $node->connstr('postgres') . ' connect_timeout=5', 4, $seed, "$dir/stop", 'plain,parts,seats' ],
 	'>', \$clients_out, '2>', \$err);
 my $watch = IPC::Run::start([ $python, "$ENV{PLINTH_ROOT}/test/chaos/watch.py", $mongo->uri, 'chaos', "$dir/stop.watch", "$dir/faults", 0 ],
 	'>', \$watch_out, '2>', \$err);
