@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION plinth.sync_index(name text, index json, rebuild bool
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_index';
 COMMENT ON FUNCTION plinth.sync_index(text, json, boolean) IS
 'Declares an index of a mapping''s collection, or declares it anew; returns its name. It is created in the background.
-name: of the mapping. index: {"keys": {"a": 1, "b": -1}, "name": …, "unique": true, …}, see docs/sync-api.md; json and not jsonb, since the order of keys counts.
+name: of the mapping. index: {"keys": {"a": 1, "b": -1}, "name": ..., "unique": true, ...}, see docs/sync-api.md; json and not jsonb, since the order of keys counts.
 rebuild: where MongoDB has an index of that name with other options, drop it and create it anew; otherwise that is only reported, in plinth.stat_sync_indexes and by sync_verify.
 Errors: 42704, 42501 as sync_drop; 22023, 42703 for what cannot be an index of this collection.';
 

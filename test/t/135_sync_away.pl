@@ -53,6 +53,7 @@ $proxy->pass;
 # Not so fast that there is nothing to measure.
 $proxy->delay(100) unless $long;
 is(sql("SELECT plinth.sync_wait('${patience}s')"), 't', 'copied');
+ok(wait_until(sub { sql('SELECT count(*) FROM plinth.sync_tasks') == 0 }), 'and a fence has covered it');
 $proxy->pass;
 ok(wait_until(sub { sql('SELECT documents_per_second > 0 FROM plinth.stat_sync') eq 't' }), 'and how fast that went is known');
 
