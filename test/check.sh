@@ -11,7 +11,7 @@
 #	                           isolation pgtap tap sanitize debian
 #	TESTS="100_x.pl types"     only these files of the stages that have files
 #	PLINTH_WORK=DIR            where to work
-#	JOBS=N                     how many TAP files at a time (2)
+#	JOBS=N                     how many TAP files at a time (3: they wait more than they work)
 #	PLINTH_BASE=17             the system's PostgreSQL, where it is not 15
 #	PLINTH_RESULTS=FILE        a copy of what each test said (see run_tap.pl)
 set -uo pipefail
@@ -291,7 +291,7 @@ stage_tap() {
 	done
 	export PLINTH_UPGRADE
 	# shellcheck disable=SC2086
-	tap -j "${JOBS:-2}" -t "$([ -n "$all" ] && echo 7200 || echo 900)" $files
+	tap -j "${JOBS:-3}" -t "$([ -n "$all" ] && echo 7200 || echo 900)" $files
 }
 
 # The regression tests once more, in a server under Valgrind, with a plinth
