@@ -116,11 +116,12 @@ refuse_request_role(void)
 {
 	if (GetUserId() == get_role_oid(plinth_setting_role_anon, true) ||
 		GetUserId() == get_role_oid(plinth_setting_role_authenticated, true))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("role \"%s\" of requests cannot own a file bucket",
-							   GetUserNameFromId(GetUserId(), false)),
-						errhint("Create it as the application's own role, and grant it to this one by "
-								"plinth.file_bucket_grant().")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" of requests cannot own a file bucket",
+						GetUserNameFromId(GetUserId(), false)),
+				 errhint("Create it as the application's own role, and grant it to this one by "
+						 "plinth.file_bucket_grant().")));
 }
 
 PG_FUNCTION_INFO_V1(plinth_sync_file_bucket_create);
