@@ -4,7 +4,7 @@
 use strict;
 use warnings;
 
-use PlinthTest qw(wait_until);
+use PlinthTest qw(psql_ok wait_until);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(stat);
