@@ -387,7 +387,7 @@ for line in sys.stdin:
             if i in want:
                 out.append('two rows with the _id ' + i)
             want[i] = text(d)
-    for d in clients[uri][ask['db']][ask['coll']].find():
+    for d in clients[uri][ask['db']][ask['coll']].find(batch_size=1000):
         d = plain(d)
         i = text(d['_id'])
         expected = want.pop(i, None)
