@@ -216,6 +216,31 @@ plinth_crypto_password_verify(const char *phc, const char *password, size_t len)
 	return rc == 0;
 }
 
+/*
+ * Whether libsodium reads an Argon2 string of these costs: plain numbers of
+ * which none is too small, and salt and hash as base64 without padding.
+ */
+static bool
+well_formed(const char *phc, unsigned memory, unsigned passes, unsigned lanes)
+{
+	static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const char *rest = strchr(phc + 1, '$');
+	char *costs = psprintf("$v=19$m=%u,t=%u,p=%u$", memory, passes, lanes);
+	size_t salt_len;
+	size_t hash_len;
+
+	if (passes < 1 || lanes < 1 || memory < 8 * lanes || strncmp(rest, costs, strlen(costs)) != 0)
+		return false;
+	rest += strlen(costs);
+	salt_len = strspn(rest, base64);
+	if (rest[salt_len] != '$')
+		return false;
+	rest += salt_len + 1;
+	hash_len = strspn(rest, base64);
+	return rest[hash_len] == '\0' && salt_len >= 11 && salt_len <= 86 && hash_len >= 22 &&
+		   hash_len <= 171;
+}
+
 bool
 plinth_crypto_password_acceptable(const char *hash)
 {
@@ -226,7 +251,8 @@ plinth_crypto_password_acceptable(const char *hash)
 
 	if (bcrypt_cost > 0)
 		return bcrypt_cost >= 4 && bcrypt_cost <= MAX_BCRYPT_COST;
-	return read_costs(hash, &memory, &passes, &lanes) && bearable(memory, passes, lanes);
+	return read_costs(hash, &memory, &passes, &lanes) && bearable(memory, passes, lanes) &&
+		   well_formed(hash, memory, passes, lanes);
 }
 
 /* The same way as with a hash that exists, down to how the string is read. */
