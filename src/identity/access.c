@@ -20,7 +20,6 @@
 #include "access/xlog.h"
 #include "base/base.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "fmgr.h"
 #include "identity/access.h"
 #include "identity/identity.h"

@@ -20,7 +20,6 @@
 #include "identity/identity.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define NOTE_INTERVAL (USECS_PER_HOUR)

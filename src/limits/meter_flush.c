@@ -30,7 +30,6 @@
 #include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 #include "worker/worker.h"
 
 /* Distinguishes our lock from those on the extension itself. */

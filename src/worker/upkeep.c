@@ -14,10 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "base/base.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/process.h"
 #include "worker/worker.h"
