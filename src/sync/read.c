@@ -486,9 +486,9 @@ plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char 
 {
 	PageRead read = {mapping, relation, NULL, after, limit, true, batch, NIL, NULL};
 
-	if (mapping->shares > 1)
+	if (mapping->lanes > 1)
 	{
-		read.limit = limit * mapping->shares;
+		read.limit = limit * mapping->lanes;
 		read.passed = passed;
 	}
 	read_page_function(&read);
@@ -505,10 +505,10 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *afte
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 
-	if (mapping->shares > 1)
+	if (mapping->lanes > 1)
 	{
 		/* So many that about as many are ours as are asked for. */
-		read.limit = limit * mapping->shares;
+		read.limit = limit * mapping->lanes;
 		read.passed = makeStringInfo();
 	}
 	if (mapping->query != NULL)

@@ -146,8 +146,8 @@ plinth_sync_share_open(PlinthLane *lane, PlinthLaneMapping *mapping)
 bool
 plinth_sync_share_passes(const PlinthSyncMapping *mapping, StringInfo key)
 {
-	return mapping->shares > 1 &&
-		   plinth_sync_share_of(key->data, key->len, mapping->shares) != mapping->share;
+	return mapping->lanes > 1 &&
+		   plinth_sync_share_of(key->data, key->len, mapping->lanes) != mapping->share;
 }
 
 void
@@ -270,7 +270,6 @@ plinth_sync_share_load(PlinthLane *lane, PlinthLaneMapping *mapping)
 	if (isnull)
 		mapping->def->lanes = 1;
 	mapping->def->share = lane->share;
-	mapping->def->shares = mapping->def->lanes;
 	lsn = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
 	mapping->share_fence = isnull ? InvalidXLogRecPtr : DatumGetLSN(lsn);
 	SPI_finish();

@@ -205,7 +205,7 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max
 		ItemPointerCopy((ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 5, &isnull)),
 						&row->place);
 		row->yield = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
-		if (plinth_sync_share_of(key->key, key->keylen, mapping->def->shares) ==
+		if (plinth_sync_share_of(key->key, key->keylen, mapping->def->lanes) ==
 			mapping->def->share)
 			kept++;
 		else

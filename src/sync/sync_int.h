@@ -106,10 +106,8 @@ typedef struct PlinthSyncMapping
 	int64 capped_documents;
 	int nexpiry; /* TTL indexes that are declared */
 	PlinthBson *expiry;
-	int lanes; /* how many write it */
-	/* What is read here is the keys of this one of so many lanes; all keys where shares is 1. */
-	int share;
-	int shares;
+	int lanes; /* how many write it; 0 where it is loaded by none of them */
+	int share; /* what is read here is the keys of this one of them; all keys where there is one */
 	char *query; /* of a document mapping; NULL: the table's rows are the documents */
 	int nvias;
 	struct PlinthSyncVia *vias; /* via_int.h */

@@ -203,7 +203,7 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		return;
 	page->last = task->sent_key = keep(mapping, batch->last_key);
 	/* Of a share the last row that is sent, which is what a crash is to find again. */
-	if (mapping->def->shares > 1 && batch->nops > 0)
+	if (mapping->def->lanes > 1 && batch->nops > 0)
 		task->sent_key = keep(mapping, batch->ops[batch->nops - 1].literal);
 	page->gone = !plinth_sync_store_task(mapping, task);
 }
