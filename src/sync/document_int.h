@@ -35,8 +35,8 @@ extern Query *plinth_sync_query_parse(const char *text, const char *argument, Oi
 /* Its text, every name qualified; plain tables are read without children that may inherit later. */
 extern char *plinth_sync_query_deparse(Query *query);
 
-/* $n, a text, as a value of a column. */
-extern Node *plinth_sync_query_param(int n, Oid type, Oid collation);
+/* The changed row's column as a parameter of roots, a text: added to the way unless it is there. */
+extern Node *plinth_sync_way_param(PlinthSyncWay *way, AttrNumber column, Oid type, Oid collation);
 
 /* Can it be run as the current role?  An ERROR otherwise. */
 extern void plinth_sync_query_try(const char *text, int nparams);

@@ -112,15 +112,26 @@ plinth_sync_query_deparse(Query *query)
 	return text + strspn(text, " ");
 }
 
+/* Which parameter is the column, from 1? */
+static int
+parameter_of(PlinthSyncWay *way, AttrNumber column)
+{
+	for (int i = 0; i < way->ncolumns; i++)
+		if (way->columns[i] == column)
+			return i + 1;
+	way->columns[way->ncolumns++] = column;
+	return way->ncolumns;
+}
+
 Node *
-plinth_sync_query_param(int n, Oid type, Oid collation)
+plinth_sync_way_param(PlinthSyncWay *way, AttrNumber column, Oid type, Oid collation)
 {
 	Param *param = makeNode(Param);
 	Oid base = getBaseType(type);
 	Node *node;
 
 	param->paramkind = PARAM_EXTERN;
-	param->paramid = n;
+	param->paramid = parameter_of(way, column);
 	param->paramtype = TEXTOID;
 	param->paramtypmod = -1;
 	param->paramcollid = get_typcollation(TEXTOID);

@@ -41,7 +41,6 @@ typedef struct Given
 	Relation rel;
 	PlinthSyncWay *way;
 	const char *argument;
-	int *parameters; /* by column: which parameter, from 1 */
 } Given;
 
 static void
@@ -52,19 +51,6 @@ refuse_row(Given *given)
 					errhint("Name its columns, such as $1.%s.",
 							quote_identifier(NameStr(
 								TupleDescAttr(RelationGetDescr(given->rel), 0)->attname)))));
-}
-
-static int
-parameter_of(Given *given, AttrNumber column)
-{
-	PlinthSyncWay *way = given->way;
-
-	if (given->parameters[column] == 0)
-	{
-		way->columns[way->ncolumns++] = column;
-		given->parameters[column] = way->ncolumns;
-	}
-	return given->parameters[column];
 }
 
 /* $1.column becomes a parameter of its own. */
@@ -82,8 +68,8 @@ split_row(Node *node, void *arg)
 	{
 		FieldSelect *select = (FieldSelect *) node;
 
-		return plinth_sync_query_param(parameter_of(given, select->fieldnum), select->resulttype,
-									   select->resultcollid);
+		return plinth_sync_way_param(given->way, select->fieldnum, select->resulttype,
+									 select->resultcollid);
 	}
 	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN)
 		refuse_row(given);
@@ -209,7 +195,6 @@ take_table(const char *name, JsonbValue *value, PlinthSyncNew *arg)
 	plinth_sync_check_relation(given.rel, arg->owner);
 	natts = RelationGetDescr(given.rel)->natts;
 	given.argument = psprintf("via for \"%s\"", name);
-	given.parameters = palloc0(sizeof(int) * (natts + 1));
 	given.way = palloc0(sizeof(PlinthSyncWay));
 	given.way->relation = relation;
 	given.way->columns = palloc(sizeof(AttrNumber) * Max(natts, INDEX_MAX_KEYS));

@@ -34,16 +34,6 @@ typedef struct Rewrite
 	int *places;                   /* varno of each occurrence in the query of roots */
 } Rewrite;
 
-static int
-parameter_of(PlinthSyncWay *way, AttrNumber column)
-{
-	for (int i = 0; i < way->ncolumns; i++)
-		if (way->columns[i] == column)
-			return i + 1;
-	way->columns[way->ncolumns++] = column;
-	return way->ncolumns;
-}
-
 static Node *
 rewrite_condition(Node *node, void *arg)
 {
@@ -55,8 +45,7 @@ rewrite_condition(Node *node, void *arg)
 	if (!IsA(node, Var))
 		return expression_tree_mutator(node, rewrite_condition, arg);
 	if (rewrite->changed != NULL && var->varno == rewrite->changed->number)
-		return plinth_sync_query_param(parameter_of(rewrite->way, var->varattno), var->vartype,
-									   var->varcollid);
+		return plinth_sync_way_param(rewrite->way, var->varattno, var->vartype, var->varcollid);
 	var = copyObject(var);
 	var->varno = rewrite->places[var->varno];
 	var->varnosyn = 0;
