@@ -49,18 +49,24 @@ append_in(bson_t *command, const char *member, const char *name, const IdSet *se
 	bson_append_document_end(command, &filter);
 }
 
+static bool
+field_oid(const bson_t *document, const char *name, bson_oid_t *oid)
+{
+	bson_iter_t iter;
+
+	if (!bson_iter_init_find(&iter, document, name) || !BSON_ITER_HOLDS_OID(&iter))
+		return false;
+	bson_oid_copy(bson_iter_oid(&iter), oid);
+	return true;
+}
+
 /* The ObjectId of an op; false for an _id of another type. */
 static bool
 op_oid(const PlinthMongoOp *op, bson_oid_t *id)
 {
 	bson_t view;
-	bson_iter_t iter;
 
-	if (!bson_init_static(&view, op->id.data, op->id.len) ||
-		!bson_iter_init_find(&iter, &view, "_id") || !BSON_ITER_HOLDS_OID(&iter))
-		return false;
-	bson_oid_copy(bson_iter_oid(&iter), id);
-	return true;
+	return bson_init_static(&view, op->id.data, op->id.len) && field_oid(&view, "_id", id);
 }
 
 /* The documents of a collection with these _ids, of which only one field is wanted. */
@@ -128,17 +134,6 @@ static int
 compare_known(const void *a, const void *b)
 {
 	return bson_oid_compare(&((const Known *) a)->id, &((const Known *) b)->id);
-}
-
-static bool
-field_oid(const bson_t *document, const char *name, bson_oid_t *oid)
-{
-	bson_iter_t iter;
-
-	if (!bson_iter_init_find(&iter, document, name) || !BSON_ITER_HOLDS_OID(&iter))
-		return false;
-	bson_oid_copy(bson_iter_oid(&iter), oid);
-	return true;
 }
 
 /* The documents whose _id is an ObjectId, in its order; palloc'd. */
