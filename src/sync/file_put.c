@@ -318,15 +318,13 @@ save_upload(const Upload *upload)
 }
 
 static void
-finish_upload(Upload *upload)
+finish_upload(Upload *upload, int64 length)
 {
 	static PlinthPlan plan = {"DELETE FROM plinth.file_uploads WHERE id = $1", 1, {TEXTOID}, NULL};
 	Datum value = CStringGetTextDatum(upload->file.id);
-	Size tail = VARSIZE_ANY_EXHDR(upload->tail);
-	int64 length = (int64) upload->chunks * PLINTH_SYNC_CHUNK_BYTES + tail;
 
 	store_chunks(upload->bucket.id, upload->file.id, &upload->chunks, VARDATA_ANY(upload->tail),
-				 tail, true);
+				 VARSIZE_ANY_EXHDR(upload->tail), true);
 	publish(&upload->bucket, &upload->file, length);
 	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_DELETE);
 }
@@ -383,7 +381,7 @@ plinth_sync_file_append(PG_FUNCTION_ARGS)
 	add_piece(&upload, data);
 	length += VARSIZE_ANY_EXHDR(data);
 	if (finish)
-		finish_upload(&upload);
+		finish_upload(&upload, length);
 	else
 		save_upload(&upload);
 	plinth_sync_api_end(&api);
