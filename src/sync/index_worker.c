@@ -243,14 +243,14 @@ try_later(const Job *job, const PlinthMongoError *error, Outcome *outcome)
 static void
 take_failure(const Job *job, const PlinthMongoError *error, Outcome *outcome)
 {
-	bool refused = !plinth_mongo_status_is_transient(error->status) || error->code != 0;
+	bool refused = false;
 
 	switch (error->status)
 	{
 		case PLINTH_MONGO_OTHER:
 			/* Such as an index build that was aborted, or a collection that was dropped meanwhile. */
-			refused &= job->attempts + 1 >= TRIES || error->code == 67 || error->code == 85 ||
-					   error->code == 86;
+			refused = error->code != 0 && (job->attempts + 1 >= TRIES || error->code == 67 ||
+										   error->code == 85 || error->code == 86);
 			break;
 		case PLINTH_MONGO_AUTH:
 			refused = error->code == CODE_UNAUTHORIZED;
@@ -261,7 +261,7 @@ take_failure(const Job *job, const PlinthMongoError *error, Outcome *outcome)
 			refused = true;
 			break;
 		default:
-			refused = false;
+			break;
 	}
 	if (!refused)
 	{
