@@ -159,6 +159,10 @@ extern void plinth_mongo_encode_json(MongoEncoder *encoder, bson_t *bson, const 
 /* Appends the members of a jsonb object; false when it is not an object. */
 extern bool plinth_mongo_append_members(bson_t *bson, Datum jsonb);
 
+/* index.c: appends the members of a JSON object, as extended JSON; false with the reason. */
+extern bool plinth_mongo_append_extended(bson_t *bson, const char *json, int len,
+										 bson_error_t *reason);
+
 /* id.c */
 struct PlinthMongoIdSpec
 {

@@ -515,18 +515,26 @@ typedef struct Source
 	int len;
 } Source;
 
-/* {"i": …}; nothing between making and freeing libbson's own copy can fail. */
+/* Nothing between making and freeing libbson's own copy can fail. */
+bool
+plinth_mongo_append_extended(bson_t *bson, const char *json, int len, bson_error_t *reason)
+{
+	bson_t *parsed = bson_new_from_json((const uint8_t *) json, len, reason);
+	bool good = parsed != NULL && bson_concat(bson, parsed);
+
+	if (parsed != NULL)
+		bson_destroy(parsed);
+	return good;
+}
+
+/* {"i": …} */
 static void
 read_json(bson_t *bson, const void *arg)
 {
 	const Source *source = arg;
 	bson_error_t reason = {0};
-	bson_t *parsed = bson_new_from_json((const uint8_t *) source->json, source->len, &reason);
-	bool good = parsed != NULL && bson_concat(bson, parsed);
 
-	if (parsed != NULL)
-		bson_destroy(parsed);
-	if (!good)
+	if (!plinth_mongo_append_extended(bson, source->json, source->len, &reason))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid indexes"),
 						errdetail("As extended JSON it cannot be read: %s", reason.message),
 						errhint("Write an array of objects such as "

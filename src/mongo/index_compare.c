@@ -412,12 +412,8 @@ build_listed(bson_t *bson, const void *arg)
 {
 	const char *json = arg;
 	bson_error_t reason = {0};
-	bson_t *parsed = bson_new_from_json((const uint8_t *) json, strlen(json), &reason);
-	bool good = parsed != NULL && bson_concat(bson, parsed);
 
-	if (parsed != NULL)
-		bson_destroy(parsed);
-	if (!good)
+	if (!plinth_mongo_append_extended(bson, json, strlen(json), &reason))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", reason.message)));
 }
 
