@@ -142,6 +142,10 @@ extern PlinthMongoStatus plinth_mongo_read_all(PlinthMongoClient *client, const 
 											   bson_t *find, MongoDocuments *documents,
 											   PlinthMongoError *error);
 
+/* index_build.c: all indexes of a collection (its name in UTF-8), as listIndexes tells them. */
+extern PlinthMongoStatus plinth_mongo_index_read(PlinthMongoClient *client, const char *collection,
+												 MongoDocuments *indexes, PlinthMongoError *error);
+
 /*
  * write.c: one command that inserts the first of nops documents in their order,
  * as many as it has room for and until one fails; *tried tells how many.

@@ -207,8 +207,6 @@ plinth_mongo_conflict_holder(PlinthMongoClient *client, const char *collection,
 							 const PlinthMongoOp *op, PlinthBson *holder, PlinthMongoError *error)
 {
 	MongoDocuments indexes = {0};
-	bson_t list = BSON_INITIALIZER;
-	bson_t cursor;
 	bool asked = false;
 	int utf8len;
 	PlinthMongoStatus status;
@@ -216,10 +214,7 @@ plinth_mongo_conflict_holder(PlinthMongoClient *client, const char *collection,
 	holder->data = NULL;
 	holder->len = 0;
 	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
-	BSON_APPEND_UTF8(&list, "listIndexes", collection);
-	BSON_APPEND_DOCUMENT_BEGIN(&list, "cursor", &cursor);
-	bson_append_document_end(&list, &cursor);
-	status = plinth_mongo_read_all(client, collection, &list, &indexes, error);
+	status = plinth_mongo_index_read(client, collection, &indexes, error);
 	if (status != PLINTH_MONGO_OK)
 		return status;
 

@@ -83,21 +83,28 @@ plinth_mongo_index_drop(PlinthMongoClient *client, const char *collection, const
 }
 
 PlinthMongoStatus
-plinth_mongo_index_list(PlinthMongoClient *client, const char *collection, PlinthBson **indexes,
-						int *nindexes, PlinthMongoError *error)
+plinth_mongo_index_read(PlinthMongoClient *client, const char *collection, MongoDocuments *indexes,
+						PlinthMongoError *error)
 {
 	bson_t list = BSON_INITIALIZER;
 	bson_t cursor;
+
+	BSON_APPEND_UTF8(&list, "listIndexes", collection);
+	BSON_APPEND_DOCUMENT_BEGIN(&list, "cursor", &cursor);
+	bson_append_document_end(&list, &cursor);
+	return plinth_mongo_read_all(client, collection, &list, indexes, error);
+}
+
+PlinthMongoStatus
+plinth_mongo_index_list(PlinthMongoClient *client, const char *collection, PlinthBson **indexes,
+						int *nindexes, PlinthMongoError *error)
+{
 	MongoDocuments documents = {0};
 	PlinthMongoStatus status;
 
 	*indexes = NULL;
 	*nindexes = 0;
-	collection = utf8(collection);
-	BSON_APPEND_UTF8(&list, "listIndexes", collection);
-	BSON_APPEND_DOCUMENT_BEGIN(&list, "cursor", &cursor);
-	bson_append_document_end(&list, &cursor);
-	status = plinth_mongo_read_all(client, collection, &list, &documents, error);
+	status = plinth_mongo_index_read(client, utf8(collection), &documents, error);
 	if (status != PLINTH_MONGO_OK && error->code == CODE_NAMESPACE_NOT_FOUND)
 	{
 		plinth_mongo_error_clear(error);
