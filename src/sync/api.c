@@ -18,6 +18,7 @@
 #include "utils/guc.h"
 
 #include "sync/api_int.h"
+#include "worker/worker.h"
 
 extern PGDLLEXPORT Datum plinth_sync_touch(PG_FUNCTION_ARGS);
 
@@ -53,6 +54,15 @@ plinth_sync_api_require(Oid role, Oid owner, const char *name)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for sync mapping \"%s\"", name),
 						errhint("Only its owner and members of plinth_admin may do this.")));
+}
+
+void
+plinth_sync_api_require_adopted(void)
+{
+	if (!plinth_worker_is_adopted())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("this database is a copy of the one that delivers"),
+						errhint("If this one is to deliver from now on: SELECT plinth.adopt();")));
 }
 
 void

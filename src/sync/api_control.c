@@ -23,7 +23,6 @@
 #include "decode/decode.h"
 #include "sync/api_int.h"
 #include "sync/sync_int.h"
-#include "worker/worker.h"
 
 extern PGDLLEXPORT Datum plinth_sync_drop(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum plinth_sync_pause(PG_FUNCTION_ARGS);
@@ -390,10 +389,7 @@ plinth_sync_adopt(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("server must not be null"),
 						errhint("Pass the name of a server of mongodb_fdw.")));
 	plinth_sync_api_begin(&api);
-	if (!plinth_worker_is_adopted())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("this database is a copy of the one that delivers"),
-						errhint("If this one is to deliver from now on: SELECT plinth.adopt();")));
+	plinth_sync_api_require_adopted();
 	if (adopt_mappings(NameStr(*PG_GETARG_NAME(0)), caller) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

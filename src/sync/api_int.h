@@ -45,6 +45,9 @@ extern void plinth_sync_api_target(const char *name, Oid caller, bool lock,
 /* An ERROR unless role is a member of owner, of plinth_admin, or a superuser. */
 extern void plinth_sync_api_require(Oid role, Oid owner, const char *name);
 
+/* An ERROR where this database is a copy that has not been adopted. */
+extern void plinth_sync_api_require_adopted(void);
+
 /* Marks keys (a text[] of array literals) to be written; between begin and end. */
 extern void plinth_sync_api_mark(int64 mapping, Datum literals);
 

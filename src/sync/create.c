@@ -176,10 +176,7 @@ plinth_sync_new_check(PlinthSyncNew *arg)
 	arg->key_columns = key_columns(arg->rel, &arg->key);
 	plinth_sync_check_server(arg->server, GetUserId(), arg->owner);
 	plinth_decode_require();
-	if (!plinth_worker_is_adopted())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("this database is a copy of the one that delivers"),
-						errhint("If this one is to deliver from now on: SELECT plinth.adopt();")));
+	plinth_sync_api_require_adopted();
 }
 
 void

@@ -22,7 +22,6 @@
 #include "sync/create.h"
 #include "sync/file_int.h"
 #include "sync/index_int.h"
-#include "worker/worker.h"
 
 extern PGDLLEXPORT Datum plinth_sync_bucket(PG_FUNCTION_ARGS);
 
@@ -165,10 +164,7 @@ plinth_sync_file_map(const char *name, const PlinthSyncNew *given)
 						errhint("A bucket's name for sync has from 1 to 190 bytes.")));
 	plinth_sync_check_server(arg.server, GetUserId(), bucket.owner);
 	plinth_decode_require();
-	if (!plinth_worker_is_adopted())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("this database is a copy of the one that delivers"),
-						errhint("If this one is to deliver from now on: SELECT plinth.adopt();")));
+	plinth_sync_api_require_adopted();
 	arg.kind = "files";
 	arg.field_names = "same";
 	arg.snapshot = true;
