@@ -20,6 +20,7 @@
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -265,32 +266,6 @@ check_table(const Check *check, RangeTblEntry *rte)
 	table_close(rel, NoLock);
 }
 
-/* The tables that are in FROM; views have left more behind. */
-static bool
-check_from(Query *query, Node *node, const Check *check)
-{
-	ListCell *lc;
-
-	if (IsA(node, RangeTblRef))
-	{
-		RangeTblEntry *rte = list_nth(query->rtable, ((RangeTblRef *) node)->rtindex - 1);
-
-		if (rte->rtekind == RTE_RELATION)
-			check_table(check, rte);
-	}
-	else if (IsA(node, FromExpr))
-	{
-		foreach (lc, ((FromExpr *) node)->fromlist)
-			(void) check_from(query, lfirst(lc), check);
-	}
-	else if (IsA(node, JoinExpr))
-	{
-		(void) check_from(query, ((JoinExpr *) node)->larg, check);
-		(void) check_from(query, ((JoinExpr *) node)->rarg, check);
-	}
-	return false;
-}
-
 static bool
 check_node(Node *node, void *arg)
 {
@@ -301,7 +276,9 @@ check_node(Node *node, void *arg)
 	if (IsA(node, Query))
 	{
 		Query *query = (Query *) node;
+		Bitmapset *used = plinth_sync_query_used(query);
 		ListCell *lc;
+		int i = -1;
 
 		if (query->commandType != CMD_SELECT)
 			refuse(check, "a statement that writes", "Only SELECT reads without changing.");
@@ -313,7 +290,13 @@ check_node(Node *node, void *arg)
 			if (lfirst_node(CommonTableExpr, lc)->cterefcount == 0)
 				refuse(check, "a WITH query that nothing refers to", "Leave it out.");
 		}
-		(void) check_from(query, (Node *) query->jointree, check);
+		while ((i = bms_next_member(used, i)) >= 0)
+		{
+			RangeTblEntry *rte = rt_fetch(i, query->rtable);
+
+			if (rte->rtekind == RTE_RELATION)
+				check_table(check, rte);
+		}
 		return query_tree_walker(query, check_node, arg, 0);
 	}
 	if (IsA(node, SQLValueFunction))

@@ -32,6 +32,9 @@ typedef struct PlinthSyncWay
  */
 extern Query *plinth_sync_query_parse(const char *text, const char *argument, Oid rowtype);
 
+/* The range table entries that this level reads, by index: others are left over from views. */
+extern Bitmapset *plinth_sync_query_used(Query *query);
+
 /* Its text, every name qualified; plain tables are read without children that may inherit later. */
 extern char *plinth_sync_query_deparse(Query *query);
 

@@ -15,6 +15,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
@@ -97,6 +98,43 @@ without_children(Node *node, void *context)
 			rte->inh = false;
 	}
 	return query_tree_walker((Query *) node, without_children, context, 0);
+}
+
+static void
+collect_used(Node *node, Bitmapset **used)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return;
+	check_stack_depth();
+	if (IsA(node, RangeTblRef))
+		*used = bms_add_member(*used, ((RangeTblRef *) node)->rtindex);
+	else if (IsA(node, FromExpr))
+	{
+		foreach (lc, ((FromExpr *) node)->fromlist)
+			collect_used(lfirst(lc), used);
+	}
+	else if (IsA(node, JoinExpr))
+	{
+		collect_used(((JoinExpr *) node)->larg, used);
+		collect_used(((JoinExpr *) node)->rarg, used);
+	}
+	else if (IsA(node, SetOperationStmt))
+	{
+		collect_used(((SetOperationStmt *) node)->larg, used);
+		collect_used(((SetOperationStmt *) node)->rarg, used);
+	}
+}
+
+Bitmapset *
+plinth_sync_query_used(Query *query)
+{
+	Bitmapset *used = NULL;
+
+	collect_used((Node *) query->jointree, &used);
+	collect_used(query->setOperations, &used);
+	return used;
 }
 
 char *

@@ -35,34 +35,6 @@ typedef struct BuildContext
 static PlinthPathScope *build_scope(PlinthPaths *paths, Query *query, PlinthPathScope *parent,
 									bool recursive);
 
-/* The range table entries that the query reads: others are left over from views. */
-static void
-collect_used(Node *node, Bitmapset **used)
-{
-	ListCell *lc;
-
-	if (node == NULL)
-		return;
-	check_stack_depth();
-	if (IsA(node, RangeTblRef))
-		*used = bms_add_member(*used, ((RangeTblRef *) node)->rtindex);
-	else if (IsA(node, FromExpr))
-	{
-		foreach (lc, ((FromExpr *) node)->fromlist)
-			collect_used(lfirst(lc), used);
-	}
-	else if (IsA(node, JoinExpr))
-	{
-		collect_used(((JoinExpr *) node)->larg, used);
-		collect_used(((JoinExpr *) node)->rarg, used);
-	}
-	else if (IsA(node, SetOperationStmt))
-	{
-		collect_used(((SetOperationStmt *) node)->larg, used);
-		collect_used(((SetOperationStmt *) node)->rarg, used);
-	}
-}
-
 static PlinthPathScope *
 build_cte(PlinthPaths *paths, PlinthPathScope *scope, RangeTblEntry *rte)
 {
@@ -110,7 +82,7 @@ build_scope(PlinthPaths *paths, Query *query, PlinthPathScope *parent, bool recu
 {
 	PlinthPathScope *scope = palloc0(sizeof(PlinthPathScope));
 	BuildContext context = {paths, scope};
-	Bitmapset *used = NULL;
+	Bitmapset *used = plinth_sync_query_used(query);
 	int i = -1;
 
 	check_stack_depth();
@@ -124,8 +96,6 @@ build_scope(PlinthPaths *paths, Query *query, PlinthPathScope *parent, bool recu
 	scope->nodes = palloc0(sizeof(PlinthPathNode) * (list_length(query->rtable) + 1));
 	paths->scopes = lappend(paths->scopes, scope);
 
-	collect_used((Node *) query->jointree, &used);
-	collect_used(query->setOperations, &used);
 	while ((i = bms_next_member(used, i)) >= 0)
 	{
 		RangeTblEntry *rte = rt_fetch(i, query->rtable);
