@@ -30,6 +30,12 @@ extern PGDLLEXPORT Datum plinth_sync_document(PG_FUNCTION_ARGS);
 
 #define DOCUMENT "document"
 
+Form_pg_attribute
+plinth_sync_key_column(const PlinthSyncNew *arg, int i)
+{
+	return TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1);
+}
+
 char *
 plinth_sync_key_list(const PlinthSyncNew *arg)
 {
@@ -37,10 +43,8 @@ plinth_sync_key_list(const PlinthSyncNew *arg)
 
 	initStringInfo(&text);
 	for (int i = 0; i < arg->key.nkeys; i++)
-		appendStringInfo(
-			&text, "%s%s", i > 0 ? ", " : "",
-			quote_identifier(NameStr(
-				TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1)->attname)));
+		appendStringInfo(&text, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(plinth_sync_key_column(arg, i)->attname)));
 	return text.data;
 }
 
@@ -135,8 +139,7 @@ find_key(TupleDesc desc, const PlinthSyncNew *arg, PlinthSyncKeyColumns *key)
 	key->nkeys = arg->key.nkeys;
 	for (int i = 0; i < arg->key.nkeys; i++)
 	{
-		const char *name =
-			NameStr(TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1)->attname);
+		const char *name = NameStr(plinth_sync_key_column(arg, i)->attname);
 
 		key->attnums[i] = InvalidAttrNumber;
 		for (int j = 0; j < desc->natts; j++)

@@ -63,6 +63,9 @@ extern List *plinth_sync_paths(Query *query, PlinthSyncNew *arg, List *given);
 /* path_given.c: the same from the argument via. */
 extern List *plinth_sync_paths_given(Jsonb *via, PlinthSyncNew *arg);
 
+/* The i-th column of the root's key. */
+extern Form_pg_attribute plinth_sync_key_column(const PlinthSyncNew *arg, int i);
+
 /* "id" or "a, b": the root's key columns. */
 extern char *plinth_sync_key_list(const PlinthSyncNew *arg);
 

@@ -246,7 +246,7 @@ find_root(PlinthPathScope *top, const PlinthSyncNew *arg)
 
 	for (int i = 0; i < arg->key.nkeys; i++)
 	{
-		Form_pg_attribute key = TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1);
+		Form_pg_attribute key = plinth_sync_key_column(arg, i);
 		Oid equality = lookup_type_cache(key->atttypid, TYPECACHE_EQ_OPR)->eq_opr;
 		PlinthPathPlace *place = NULL;
 		ListCell *lc;
@@ -346,9 +346,7 @@ refuse_root(const PlinthSyncNew *arg)
 				   plinth_sync_key_list(arg), name),
 		 errhint("Write it as: SELECT t.%s, ... FROM %s AS t ...; what else there is goes into "
 				 "subqueries.",
-				 quote_identifier(NameStr(
-					 TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[0] - 1)->attname)),
-				 name)));
+				 quote_identifier(NameStr(plinth_sync_key_column(arg, 0)->attname)), name)));
 }
 
 static void

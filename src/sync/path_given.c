@@ -113,7 +113,7 @@ check_result(Query *query, const char *argument, const PlinthSyncNew *arg)
 			continue;
 		if (n < arg->key.nkeys)
 		{
-			key = TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[n] - 1);
+			key = plinth_sync_key_column(arg, n);
 			same &= getBaseType(exprType((Node *) tle->expr)) == getBaseType(key->atttypid);
 		}
 		n++;
@@ -165,9 +165,7 @@ take_columns(Given *given, JsonbContainer *list, PlinthSyncNew *arg)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 							errmsg("%s: column \"%s\" does not exist", given->argument, name),
 							errhint("Name columns of %s.", plinth_sync_relation_name(given->rel))));
-		key = (int) i < arg->key.nkeys
-				  ? TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1)
-				  : NULL;
+		key = (int) i < arg->key.nkeys ? plinth_sync_key_column(arg, i) : NULL;
 		if (key == NULL ||
 			getBaseType(key->atttypid) !=
 				getBaseType(TupleDescAttr(RelationGetDescr(given->rel), column - 1)->atttypid))

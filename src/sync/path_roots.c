@@ -61,7 +61,7 @@ is_key(PlinthPathOccurrence *occurrence, const PlinthSyncNew *arg, PlinthSyncWay
 		return false;
 	for (int i = 0; i < arg->key.nkeys; i++)
 	{
-		Form_pg_attribute key = TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1);
+		Form_pg_attribute key = plinth_sync_key_column(arg, i);
 		Oid equality = lookup_type_cache(key->atttypid, TYPECACHE_EQ_OPR)->eq_opr;
 		Var *child = NULL;
 		ListCell *lc;
@@ -92,7 +92,7 @@ add_key_targets(Query *query, const PlinthSyncNew *arg, int varno, bool distinct
 {
 	for (int i = 0; i < arg->key.nkeys; i++)
 	{
-		Form_pg_attribute key = TupleDescAttr(RelationGetDescr(arg->rel), arg->key.attnums[i] - 1);
+		Form_pg_attribute key = plinth_sync_key_column(arg, i);
 		Var *var = makeVar(varno, key->attnum, key->atttypid, key->atttypmod, key->attcollation, 0);
 		TargetEntry *tle =
 			makeTargetEntry((Expr *) var, i + 1, pstrdup(NameStr(key->attname)), false);
