@@ -237,8 +237,9 @@ read_roots_function(void *arg)
 }
 
 static void
-resolve(PlinthLane *lane, PlinthLaneMapping *mapping, ViaStep *step)
+resolve(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
+	ViaStep *step = arg;
 	MemoryContext old = MemoryContextSwitchTo(step->context);
 
 	step->found = AllocSetContextCreate(step->context, "plinth via roots", ALLOCSET_DEFAULT_SIZES);
@@ -267,12 +268,6 @@ resolve(PlinthLane *lane, PlinthLaneMapping *mapping, ViaStep *step)
 	if (step->everything)
 		plinth_sync_store_sweep(mapping, true);
 	MemoryContextSwitchTo(old);
-}
-
-static void
-resolve_memory(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
-{
-	resolve(lane, mapping, arg);
 }
 
 /* ---- marks in memory ---- */
@@ -313,7 +308,7 @@ step_memory(PlinthLane *lane, PlinthLaneMapping *mapping, MemoryContext context)
 	}
 	step.durable =
 		lane->failures > 0 || !plinth_sync_lane_ready(mapping) || mapping->def->lanes > 1;
-	resolved = plinth_sync_lane_run(lane, mapping, resolve_memory, &step);
+	resolved = plinth_sync_lane_run(lane, mapping, resolve, &step);
 	if (resolved)
 		owe_roots(mapping, &step);
 	for (int i = 0; i < step.nmarks; i++)
