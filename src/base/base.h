@@ -239,6 +239,9 @@ extern int plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *
  */
 extern void plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values);
 
+/* Likewise what writes, while *writing is true: for triggers that take no note of it then. */
+extern void plinth_base_spi_write(PlinthPlan *plan, Datum *values, int expect, bool *writing);
+
 /* Whether a SELECT without arguments finds a row; no SPI connection of the caller's. */
 extern bool plinth_base_spi_finds(PlinthPlan *plan);
 

@@ -42,18 +42,7 @@ write_note(void *arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	*note->writing = true;
-	PG_TRY ()
-		;
-	{
-		plinth_base_spi_execute(note->plan, note->values, NULL, false, SPI_OK_UPDATE);
-	}
-	PG_FINALLY ()
-		;
-	{
-		*note->writing = false;
-	}
-	PG_END_TRY();
+	plinth_base_spi_write(note->plan, note->values, SPI_OK_UPDATE, note->writing);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 	PopActiveSnapshot();

@@ -39,6 +39,23 @@ plinth_base_spi_execute(PlinthPlan *plan, Datum *values, const char *nulls, bool
 }
 
 void
+plinth_base_spi_write(PlinthPlan *plan, Datum *values, int expect, bool *writing)
+{
+	*writing = true;
+	PG_TRY ()
+		;
+	{
+		plinth_base_spi_execute(plan, values, NULL, false, expect);
+	}
+	PG_FINALLY ()
+		;
+	{
+		*writing = false;
+	}
+	PG_END_TRY();
+}
+
+void
 plinth_base_spi_select_latest(PlinthPlan *plan, Datum *values)
 {
 	bool latest = !IsInParallelMode();

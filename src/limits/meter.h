@@ -78,8 +78,8 @@ extern const char *const plinth_limits_meter_period_names[PLINTH_METER_PERIODS];
 /* The meter of this name with the bounds of now; 42704 when there is none. */
 extern void plinth_limits_meter_get(const char *name, PlinthMeter *meter);
 
-/* While a statement of ours writes usage, its trigger is to take no note. */
-extern void plinth_limits_meter_writing(bool on);
+/* Set while a statement of ours writes usage: its trigger is to take no note. */
+extern bool plinth_limits_meter_writing;
 
 extern PlinthMeterPeriod plinth_limits_meter_period(const PlinthMeter *meter,
 													const char *meter_name, const char *period);

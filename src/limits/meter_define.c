@@ -42,7 +42,7 @@ static HTAB *kept = NULL;
 static uint64 kept_epoch = 0;
 
 static LocalTransactionId changed_in = InvalidLocalTransactionId;
-static bool writing = false;
+bool plinth_limits_meter_writing = false;
 
 static PlinthPlan define_plan = {
 	.sql = "SELECT m.id, m.scale, m.status_code, m.durable, m.on_error = 'allow', m.enabled, "
@@ -68,18 +68,12 @@ current_epoch(void)
 	return limits != 0 && extension != 0 && !has_changed() ? limits + extension : 0;
 }
 
-void
-plinth_limits_meter_writing(bool on)
-{
-	writing = on;
-}
-
 /* A statement trigger on whatever definitions, quotas and usage are read from. */
 Datum
 plinth_limits_meter_touch(PG_FUNCTION_ARGS)
 {
 	(void) plinth_base_trigger_data(fcinfo, "_meter_touch");
-	if (!writing)
+	if (!plinth_limits_meter_writing)
 	{
 		changed_in = plinth_compat_lxid();
 		plinth_base_generation_touch(PLINTH_GEN_LIMITS);

@@ -83,18 +83,7 @@ plinth_limits_meter_rows_write(const PlinthMeterRows *rows, bool skip_dropped)
 	values[PLINTH_METER_COLUMNS] = BoolGetDatum(skip_dropped);
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	plinth_limits_meter_writing(true);
-	PG_TRY ()
-		;
-	{
-		plinth_base_spi_execute(&write_plan, values, NULL, false, SPI_OK_INSERT);
-	}
-	PG_FINALLY ()
-		;
-	{
-		plinth_limits_meter_writing(false);
-	}
-	PG_END_TRY();
+	plinth_base_spi_write(&write_plan, values, SPI_OK_INSERT, &plinth_limits_meter_writing);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
 }

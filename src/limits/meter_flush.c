@@ -138,18 +138,7 @@ purge_rows(void)
 
 	SPI_connect();
 	/* No base is of a period that is over. */
-	plinth_limits_meter_writing(true);
-	PG_TRY ()
-		;
-	{
-		plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_DELETE);
-	}
-	PG_FINALLY ()
-		;
-	{
-		plinth_limits_meter_writing(false);
-	}
-	PG_END_TRY();
+	plinth_base_spi_write(&plan, values, SPI_OK_DELETE, &plinth_limits_meter_writing);
 	more = SPI_processed == PURGE_ROWS;
 	SPI_finish();
 	return more;

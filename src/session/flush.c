@@ -131,18 +131,7 @@ write_batch(const Used *used, int n)
 	values[0] = PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	values[1] = PointerGetDatum(construct_array(times, n, TIMESTAMPTZOID, sizeof(TimestampTz),
 												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	plinth_session_writing = true;
-	PG_TRY ()
-		;
-	{
-		plinth_base_spi_execute(&write_plan, values, NULL, false, SPI_OK_SELECT);
-	}
-	PG_FINALLY ()
-		;
-	{
-		plinth_session_writing = false;
-	}
-	PG_END_TRY();
+	plinth_base_spi_write(&write_plan, values, SPI_OK_SELECT, &plinth_session_writing);
 
 	written->n = (int) SPI_processed;
 	for (int i = 0; i < written->n; i++)
