@@ -161,6 +161,14 @@ plinth_sync_new_open(PlinthSyncNew *arg)
 }
 
 void
+plinth_sync_new_check_rows(PlinthSyncNew *arg)
+{
+	plinth_sync_check_relation(arg->rel, arg->owner);
+	plinth_sync_check_key(arg->rel, &arg->key);
+	arg->key_columns = key_columns(arg->rel, &arg->key);
+}
+
+void
 plinth_sync_new_check(PlinthSyncNew *arg)
 {
 	if (arg->name == NULL)
@@ -171,9 +179,7 @@ plinth_sync_new_check(PlinthSyncNew *arg)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid name of a sync mapping"),
 						errhint("A name has from 1 to %d bytes.", MAX_NAME_BYTES)));
 
-	plinth_sync_check_relation(arg->rel, arg->owner);
-	plinth_sync_check_key(arg->rel, &arg->key);
-	arg->key_columns = key_columns(arg->rel, &arg->key);
+	plinth_sync_new_check_rows(arg);
 	plinth_sync_check_server(arg->server, GetUserId(), arg->owner);
 	plinth_decode_require();
 	plinth_sync_api_require_adopted();

@@ -56,6 +56,9 @@ extern void plinth_sync_new_require_workers(void);
 /* Opens and locks the relation, which must be the caller's. */
 extern void plinth_sync_new_open(PlinthSyncNew *arg);
 
+/* Can a table's rows be copied, and by which key?  Fills key and key_columns. */
+extern void plinth_sync_new_check_rows(PlinthSyncNew *arg);
+
 /* Name, table, key, server, and that this database delivers at all. */
 extern void plinth_sync_new_check(PlinthSyncNew *arg);
 

@@ -380,7 +380,6 @@ plinth_sync_file_column(PG_FUNCTION_ARGS)
 	char *column;
 	char *bucket;
 	char *content_type;
-	const char *names[INDEX_MAX_KEYS];
 	char *table;
 	int64 id;
 
@@ -396,11 +395,7 @@ plinth_sync_file_column(PG_FUNCTION_ARGS)
 	plinth_sync_new_on_existing(fcinfo, &arg, 6);
 	plinth_sync_new_open(&arg);
 	check_column(arg.rel, column);
-	plinth_sync_check_relation(arg.rel, arg.owner);
-	plinth_sync_check_key(arg.rel, &arg.key);
-	for (int i = 0; i < arg.key.nkeys; i++)
-		names[i] = get_attname(arg.relation, arg.key.attnums[i], false);
-	arg.key_columns = plinth_sync_file_names(names, arg.key.nkeys);
+	plinth_sync_new_check_rows(&arg);
 	if (bucket == NULL)
 		bucket = psprintf("%s.%s", RelationGetRelationName(arg.rel), column);
 	/* ALTER TABLE takes none that its caller has open. */

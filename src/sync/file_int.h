@@ -8,7 +8,6 @@
 #define PLINTH_SYNC_FILE_INT_H
 
 #include "sync/api_int.h"
-#include "utils/array.h"
 
 #define PLINTH_SYNC_CHUNK_BYTES 261120
 
@@ -88,8 +87,5 @@ extern bool plinth_sync_file_remove(const PlinthSyncBucket *bucket, const char *
  */
 struct PlinthSyncNew;
 extern int64 plinth_sync_file_map(const char *bucket, const struct PlinthSyncNew *given);
-
-/* A name[]; palloc'd. */
-extern ArrayType *plinth_sync_file_names(const char *const *names, int n);
 
 #endif /* PLINTH_SYNC_FILE_INT_H */
