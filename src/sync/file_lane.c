@@ -22,7 +22,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -33,16 +32,6 @@
 /* Some ten seconds. */
 #define TELL_ATTEMPTS 50
 #define SLOWEST_STEP_MS 1000
-
-static Datum
-text_array(char **texts, int n)
-{
-	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elements[i] = CStringGetTextDatum(texts[i]);
-	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
 
 static PlinthLaneMapping *
 sibling(PlinthLane *lane, PlinthLaneMapping *mapping)
@@ -111,13 +100,8 @@ plinth_sync_file_hold(PlinthLaneMapping *mapping, char **literals, int n)
 		2,
 		{INT8OID, TEXTARRAYOID},
 		NULL};
-	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
 
-	if (n == 0)
-		return;
-	SPI_connect();
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_UPDATE);
-	SPI_finish();
+	plinth_sync_store_run(&plan, mapping, literals, n);
 }
 
 void
@@ -266,7 +250,7 @@ some_ids(FileStep *step, int from, int to, bool found)
 		if (step->found[i] == found)
 			some[n++] = step->ids[i];
 	}
-	return text_array(some, n);
+	return plinth_sync_store_texts(some, n);
 }
 
 static void

@@ -25,13 +25,13 @@
 
 #define STRAYS_AT_ONCE 5000
 
-static Datum
-text_array(char **literals, int n)
+Datum
+plinth_sync_store_texts(char **texts, int n)
 {
 	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
-		elements[i] = CStringGetTextDatum(literals[i]);
+		elements[i] = CStringGetTextDatum(texts[i]);
 	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
@@ -42,6 +42,18 @@ run(PlinthPlan *plan, Datum *values, const char *nulls)
 	plinth_base_spi_execute(plan, values, nulls, false, 0);
 	SPI_finish();
 	return (int) SPI_processed;
+}
+
+void
+plinth_sync_store_run(PlinthPlan *plan, PlinthLaneMapping *mapping, char **literals, int n)
+{
+	Datum values[2];
+
+	if (n == 0)
+		return;
+	values[0] = Int64GetDatum(mapping->id);
+	values[1] = plinth_sync_store_texts(literals, n);
+	run(plan, values, NULL);
 }
 
 /* Whose each key is; those of other lanes are left to them. */
@@ -89,7 +101,7 @@ plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n, int z
 	if (n == 0 || (mapping->def->append && zombie_stage > 0))
 		return;
 	values[0] = Int64GetDatum(mapping->id);
-	values[1] = text_array(literals, n);
+	values[1] = plinth_sync_store_texts(literals, n);
 	values[2] = Int32GetDatum(zombie_stage);
 	values[3] = Int32GetDatum(plinth_setting_sync_zombie_window);
 	values[4] = lane_array(mapping, literals, n);
@@ -161,7 +173,7 @@ pass_on(PlinthLaneMapping *mapping, List *strays)
 		return;
 	foreach (lc, strays)
 		literals[foreach_current_index(lc)] = lfirst(lc);
-	values[1] = text_array(literals, n);
+	values[1] = plinth_sync_store_texts(literals, n);
 	values[2] = lane_array(mapping, literals, n);
 	run(&plan, values, NULL);
 }
@@ -205,8 +217,7 @@ plinth_sync_store_take(PlinthLaneMapping *mapping, PlinthSyncTake which, int max
 		ItemPointerCopy((ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 5, &isnull)),
 						&row->place);
 		row->yield = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
-		if (plinth_sync_share_of(key->key, key->keylen, mapping->def->lanes) ==
-			mapping->def->share)
+		if (plinth_sync_share_of(key->key, key->keylen, mapping->def->lanes) == mapping->def->share)
 			kept++;
 		else
 			strays = lappend(strays, SPI_getvalue(tuple, desc, 1));
@@ -268,10 +279,8 @@ plinth_sync_store_yielded(PlinthLaneMapping *mapping, char **literals, int n)
 		2,
 		{INT8OID, TEXTARRAYOID},
 		NULL};
-	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
 
-	if (n > 0)
-		run(&plan, values, NULL);
+	plinth_sync_store_run(&plan, mapping, literals, n);
 }
 
 /*
@@ -322,7 +331,7 @@ plinth_sync_store_done(PlinthLaneMapping *mapping, char **literals, PlinthSyncTa
 		values[0] = Int64GetDatum(mapping->id);
 		values[1] = PointerGetDatum(
 			construct_array(places, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-		values[2] = text_array(some, count);
+		values[2] = plinth_sync_store_texts(some, count);
 		values[3] = Int16GetDatum(stage);
 		values[4] = Float8GetDatum(waits[stage] * plinth_setting_sync_zombie_window);
 		run(stage == 0 ? &done : &later, values, NULL);
@@ -341,7 +350,7 @@ plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n)
 		3,
 		{INT8OID, TEXTARRAYOID, FLOAT8OID},
 		NULL};
-	Datum values[3] = {Int64GetDatum(mapping->id), text_array(literals, n),
+	Datum values[3] = {Int64GetDatum(mapping->id), plinth_sync_store_texts(literals, n),
 					   Float8GetDatum(plinth_setting_sync_retry_max)};
 
 	if (n > 0)
@@ -367,10 +376,8 @@ plinth_sync_store_unsent(PlinthLaneMapping *mapping, char **literals, int n)
 		2,
 		{INT8OID, TEXTARRAYOID},
 		NULL};
-	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
 
-	if (n > 0)
-		run(&plan, values, NULL);
+	plinth_sync_store_run(&plan, mapping, literals, n);
 }
 
 void
@@ -404,10 +411,9 @@ plinth_sync_store_undead(PlinthLaneMapping *mapping, char **literals, int n)
 							  2,
 							  {INT8OID, TEXTARRAYOID},
 							  NULL};
-	Datum values[2] = {Int64GetDatum(mapping->id), text_array(literals, n)};
 
-	if (n > 0 && mapping->dead)
-		run(&plan, values, NULL);
+	if (mapping->dead)
+		plinth_sync_store_run(&plan, mapping, literals, n);
 }
 
 void

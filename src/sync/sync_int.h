@@ -467,7 +467,12 @@ typedef enum PlinthSyncTake
 	PLINTH_SYNC_TAKE_TRIED, /* of those that failed before */
 } PlinthSyncTake;
 
+/* A text[]. */
+extern Datum plinth_sync_store_texts(char **texts, int n);
 /* store.c, state.c: the tables; each inside a transaction of the caller's. */
+/* A statement with a mapping's id and some of its keys; nothing is done without keys. */
+extern void plinth_sync_store_run(PlinthPlan *plan, PlinthLaneMapping *mapping, char **literals,
+								  int n);
 extern void plinth_sync_store_keys(PlinthLaneMapping *mapping, char **literals, int n,
 								   int zombie_stage);
 /* Owed, and not known to have been sent. */
