@@ -124,22 +124,6 @@ plinth_sync_file_before(PlinthLane *lane, PlinthLaneMapping *mapping)
 	return chunks == NULL ? InvalidXLogRecPtr : plinth_sync_dirty_least(&chunks->dirty, true);
 }
 
-/* The task that is next; NULL for none. */
-static const PlinthSyncTask *
-next_task(PlinthLaneMapping *mapping)
-{
-	ListCell *lc;
-
-	foreach (lc, mapping->tasks)
-	{
-		const PlinthSyncTask *task = lfirst(lc);
-
-		if (!task->finished)
-			return task;
-	}
-	return NULL;
-}
-
 /* Chunks are sent before files, and files looked for before chunks. */
 bool
 plinth_sync_file_waits(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncTask *task)
@@ -150,7 +134,7 @@ plinth_sync_file_waits(PlinthLane *lane, PlinthLaneMapping *mapping, const Plint
 	if (mapping->def->bucket == 0 || task->sweep != mapping->def->chunks)
 		return false;
 	other = sibling(lane, mapping);
-	first = other == NULL ? NULL : next_task(other);
+	first = other == NULL ? NULL : plinth_sync_task_next(other);
 	return first != NULL && first->sweep == task->sweep;
 }
 

@@ -563,7 +563,9 @@ extern bool plinth_sync_checkpoint(PlinthLane *lane);
 /* Lets go what the last fence covers once that is on disk; with wait it sees to that. */
 extern void plinth_sync_checkpoint_finish(PlinthLane *lane, bool wait);
 
-/* tasks.c: one step of the mapping's first task; true when there was anything to do. */
+/* tasks.c: the first task that is not finished; NULL for none. */
+extern PlinthSyncTask *plinth_sync_task_next(PlinthLaneMapping *mapping);
+/* One step of the mapping's first task; true when there was anything to do. */
 extern bool plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping);
 /* What was acknowledged since the last fence may be lost: back to it. */
 extern void plinth_sync_task_rewind(PlinthLaneMapping *mapping);

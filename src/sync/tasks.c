@@ -543,22 +543,29 @@ sweep_step(PlinthLane *lane, PlinthLaneMapping *mapping, PlinthSyncTask *task, M
 	return true;
 }
 
-bool
-plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping)
+PlinthSyncTask *
+plinth_sync_task_next(PlinthLaneMapping *mapping)
 {
-	PlinthSyncTask *task = NULL;
-	MemoryContext work;
-	MemoryContext old;
 	ListCell *lc;
-	bool did;
 
 	foreach (lc, mapping->tasks)
 	{
-		task = lfirst(lc);
+		PlinthSyncTask *task = lfirst(lc);
+
 		if (!task->finished)
-			break;
-		task = NULL;
+			return task;
 	}
+	return NULL;
+}
+
+bool
+plinth_sync_task_step(PlinthLane *lane, PlinthLaneMapping *mapping)
+{
+	PlinthSyncTask *task = plinth_sync_task_next(mapping);
+	MemoryContext work;
+	MemoryContext old;
+	bool did;
+
 	if (task == NULL || plinth_sync_file_waits(lane, mapping, task))
 		return false;
 	work = AllocSetContextCreate(lane->context, "plinth sync task", ALLOCSET_DEFAULT_SIZES);
