@@ -218,34 +218,25 @@ tell_run(PlinthVerifyRun *run)
 	Async_Notify(PLINTH_SYNC_CHANNEL, payload.data);
 }
 
+static void
+compare_all(void *arg)
+{
+	plinth_sync_verify_compare(arg);
+	mark_found(arg);
+}
+
 /* Compares; what fails is the run's error. */
 static void
 compare(PlinthVerify *verify)
 {
-	PlinthVerifyRun *run = verify->run_by_itself;
+	ErrorData *error = plinth_worker_try(compare_all, verify);
 
-	PG_TRY ()
-		;
-	{
-		plinth_sync_verify_compare(verify);
-		mark_found(verify);
-	}
-	PG_CATCH ()
-		;
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(verify->run);
-		error = CopyErrorData();
-		/* This worker is to end, or was told to leave off. */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || plinth_worker_stopping())
-			PG_RE_THROW();
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
-		MemoryContextSwitchTo(verify->run);
-		run->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
-	}
-	PG_END_TRY();
+	/* This worker is to end, or was told to leave off. */
+	if (error != NULL && (error->sqlerrcode == ERRCODE_QUERY_CANCELED || plinth_worker_stopping()))
+		ReThrowError(error);
+	if (error != NULL)
+		verify->run_by_itself->error = MemoryContextStrdup(
+			verify->run, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
 	if (verify->client != NULL)
 		plinth_mongo_close(verify->client);
 }

@@ -124,41 +124,34 @@ append_text(StringInfo payload, const char *name, const char *value)
 	escape_json(payload, value);
 }
 
+static void
+send_payload(void *arg)
+{
+	plinth_sync_lane_commit_lazily();
+	Async_Notify(PLINTH_SYNC_CHANNEL, arg);
+	plinth_worker_transaction_end();
+}
+
 /* In a transaction of its own; what fails is logged, and the lane goes on. */
 static void
-notify(PlinthLane *lane, const char *payload)
+notify(PlinthLane *lane, char *payload)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *error;
 
 	if (lane->gone || !plinth_worker_transaction_begin())
 	{
 		lane->gone = true;
 		return;
 	}
-	PG_TRY ()
-		;
-	{
-		plinth_sync_lane_commit_lazily();
-		Async_Notify(PLINTH_SYNC_CHANNEL, payload);
-		plinth_worker_transaction_end();
-	}
-	PG_CATCH ()
-		;
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || plinth_worker_stopping())
-			PG_RE_THROW();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(caller);
-		plinth_sync_report_log(lane, "could not notify", error->message);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+	error = plinth_worker_try(send_payload, payload);
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || plinth_worker_stopping())
+		ReThrowError(error);
+	plinth_sync_report_log(lane, "could not notify", error->message);
+	FreeErrorData(error);
 }
 
 static void

@@ -40,7 +40,7 @@ plinth_worker_try(void (*work)(void *), void *arg)
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		HOLD_INTERRUPTS();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
 	}
