@@ -190,15 +190,27 @@ plinth_sync_file_bucket_drop(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The bucket and role of a grant. */
+/* Runs plan with the bucket, the role, the bucket's owner, and whether the role may write. */
 static void
-grant_arguments(FunctionCallInfo fcinfo, char **name, Datum *values)
+change_grant(FunctionCallInfo fcinfo, PlinthPlan *plan, bool may_write, int expect)
 {
-	*name = plinth_sync_api_text_required(fcinfo, 0, "bucket");
+	char *name = plinth_sync_api_text_required(fcinfo, 0, "bucket");
+	Oid caller = GetUserId();
+	PlinthSyncBucket bucket;
+	PlinthSyncApi api;
+	Datum values[4];
+
 	if (PG_ARGISNULL(1))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("role must not be null"),
 						errhint("Pass the name of a role.")));
+	plinth_sync_api_begin(&api);
+	plinth_sync_file_bucket(name, caller, PLINTH_SYNC_FILE_OWN, &bucket);
+	values[0] = Int64GetDatum(bucket.id);
 	values[1] = PG_GETARG_DATUM(1);
+	values[2] = ObjectIdGetDatum(bucket.owner);
+	values[3] = BoolGetDatum(may_write);
+	plinth_base_spi_execute(plan, values, NULL, false, expect);
+	plinth_sync_api_end(&api);
 }
 
 PG_FUNCTION_INFO_V1(plinth_sync_file_bucket_grant);
@@ -212,20 +224,8 @@ plinth_sync_file_bucket_grant(PG_FUNCTION_ARGS)
 		4,
 		{INT8OID, REGROLEOID, REGROLEOID, BOOLOID},
 		NULL};
-	Oid caller = GetUserId();
-	PlinthSyncBucket bucket;
-	PlinthSyncApi api;
-	Datum values[4];
-	char *name;
 
-	grant_arguments(fcinfo, &name, values);
-	plinth_sync_api_begin(&api);
-	plinth_sync_file_bucket(name, caller, PLINTH_SYNC_FILE_OWN, &bucket);
-	values[0] = Int64GetDatum(bucket.id);
-	values[2] = ObjectIdGetDatum(bucket.owner);
-	values[3] = BoolGetDatum(!PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_INSERT);
-	plinth_sync_api_end(&api);
+	change_grant(fcinfo, &plan, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2), SPI_OK_INSERT);
 	PG_RETURN_VOID();
 }
 
@@ -237,17 +237,7 @@ plinth_sync_file_bucket_revoke(PG_FUNCTION_ARGS)
 							  2,
 							  {INT8OID, REGROLEOID},
 							  NULL};
-	Oid caller = GetUserId();
-	PlinthSyncBucket bucket;
-	PlinthSyncApi api;
-	Datum values[2];
-	char *name;
 
-	grant_arguments(fcinfo, &name, values);
-	plinth_sync_api_begin(&api);
-	plinth_sync_file_bucket(name, caller, PLINTH_SYNC_FILE_OWN, &bucket);
-	values[0] = Int64GetDatum(bucket.id);
-	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_DELETE);
-	plinth_sync_api_end(&api);
+	change_grant(fcinfo, &plan, false, SPI_OK_DELETE);
 	PG_RETURN_VOID();
 }
