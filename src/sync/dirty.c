@@ -314,6 +314,18 @@ plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key)
 }
 
 void
+plinth_sync_dirty_settle(PlinthDirtySet *set, PlinthDirtyKey **keys, int n, bool done)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (done)
+			plinth_sync_dirty_forget(set, keys[i]);
+		else
+			plinth_sync_dirty_return(set, keys[i]);
+	}
+}
+
+void
 plinth_sync_dirty_fenced(PlinthDirtySet *set)
 {
 	while (!dlist_is_empty(&set->acked))

@@ -101,13 +101,7 @@ store_all(PlinthLane *lane, PlinthLaneMapping *mapping)
 		   (owed.n = plinth_sync_dirty_take(&mapping->dirty, owed.keys, STORE_AT_ONCE)) > 0)
 	{
 		stored = plinth_sync_lane_run(lane, mapping, store_owed, &owed);
-		for (int i = 0; i < owed.n; i++)
-		{
-			if (stored)
-				plinth_sync_dirty_forget(&mapping->dirty, owed.keys[i]);
-			else
-				plinth_sync_dirty_return(&mapping->dirty, owed.keys[i]);
-		}
+		plinth_sync_dirty_settle(&mapping->dirty, owed.keys, owed.n, stored);
 	}
 	pfree(owed.keys);
 }

@@ -293,6 +293,8 @@ extern void plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key);
 extern void plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key);
 extern bool plinth_sync_dirty_has(PlinthDirtySet *set, const char *key, uint32 keylen);
 extern void plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key);
+/* Forgets keys that were dealt with elsewhere, or returns them. */
+extern void plinth_sync_dirty_settle(PlinthDirtySet *set, PlinthDirtyKey **keys, int n, bool done);
 /* The fence moved: what was acknowledged is done.  Or the connection broke: it is owed again. */
 extern void plinth_sync_dirty_fenced(PlinthDirtySet *set);
 /* What is written down of the fence is on disk: what was done leaves memory. */

@@ -311,13 +311,7 @@ step_memory(PlinthLane *lane, PlinthLaneMapping *mapping, MemoryContext context)
 	resolved = plinth_sync_lane_run(lane, mapping, resolve, &step);
 	if (resolved)
 		owe_roots(mapping, &step);
-	for (int i = 0; i < step.nmarks; i++)
-	{
-		if (resolved)
-			plinth_sync_dirty_forget(&mapping->via, dirty[i]);
-		else
-			plinth_sync_dirty_return(&mapping->via, dirty[i]);
-	}
+	plinth_sync_dirty_settle(&mapping->via, dirty, step.nmarks, resolved);
 	return resolved;
 }
 
@@ -425,13 +419,7 @@ plinth_sync_via_store(PlinthLane *lane, PlinthLaneMapping *mapping)
 	{
 		stored = plinth_sync_lane_run(lane, mapping, store_marks, &store);
 		mapping->via_stored |= stored;
-		for (int i = 0; i < store.n; i++)
-		{
-			if (stored)
-				plinth_sync_dirty_forget(&mapping->via, store.marks[i]);
-			else
-				plinth_sync_dirty_return(&mapping->via, store.marks[i]);
-		}
+		plinth_sync_dirty_settle(&mapping->via, store.marks, store.n, stored);
 	}
 	pfree(store.marks);
 }
