@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use PlinthTest qw(wait_until equal_ok);
+use WorkerTest;
 use Test::More;
 
 # With PLINTH_LONG the sizes of make check-all: the MongoDB then needs some 6 GB.
@@ -29,16 +30,6 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub stat_of { return sql("SELECT $_[1] FROM plinth.stat_sync WHERE name = '$_[0]'"); }
 sub delivered { return is($node->safe_psql('postgres', "SELECT plinth.sync_wait('${patience}s')", timeout => $patience + 60), 't', "$_[0]: delivered"); }
 sub pid { return sql("SELECT pid FROM plinth.stat_workers WHERE service = '$_[0]'"); }
-
-# kB of memory a process has had at most that it shares with nobody: everything
-# but the shared memory and the files that it has in memory now.
-sub peak
-{
-	my %size;
-	open my $fh, '<', "/proc/$_[0]/status" or return 0;
-	while (<$fh>) { $size{$1} = $2 if /^(\w+):\s+(\d+) kB/; }
-	return $size{VmHWM} - $size{RssShmem} - $size{RssFile};
-}
 
 sub all_ok
 {
@@ -111,7 +102,7 @@ all_ok('u', 'both sides are equal');
 for my $name (sort keys %process)
 {
 	is(pid($name), $process{$name}, "one $name did it all");
-	my $peak = peak($process{$name});
+	my $peak = WorkerTest::peak($process{$name});
 	cmp_ok($peak, '<', $memory + $beside, "the ${name}'s memory stayed in bounds ($peak kB)");
 }
 
@@ -122,7 +113,7 @@ ok(wait_until(sub { stat_of('u', 'state') eq 'unreachable' && sql("SELECT count(
 $proxy->pass;
 delivered('back again');
 all_ok('u', 'equal again');
-cmp_ok(peak($process{lane}), '<', $memory + $beside, 'memory still in bounds');
+cmp_ok(WorkerTest::peak($process{lane}), '<', $memory + $beside, 'memory still in bounds');
 
 # ---------------------------------------------------------------------------
 # Large documents.
@@ -151,7 +142,7 @@ is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'no dead letters are
 sql("INSERT INTO big SELECT g, repeat(chr(97 + g % 26), 20000) FROM generate_series(1000, 3000) g");
 delivered('2,001 rows of 20 kB');
 all_ok('big', 'equal');
-cmp_ok(peak($process{lane}), '<', $memory + $beside + 16 * 16 * 1024, 'with no more memory than large documents take');
+cmp_ok(WorkerTest::peak($process{lane}), '<', $memory + $beside + 16 * 16 * 1024, 'with no more memory than large documents take');
 
 $node->stop;
 done_testing();

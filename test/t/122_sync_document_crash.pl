@@ -38,9 +38,7 @@ sub cards_arrive { delivered($_[0]); return equal_ok($node, 'postgres', $cards, 
 # kB that the lane has had at most and shares with nobody.
 sub lane_peak
 {
-	my $pid = sql("SELECT pid FROM plinth.stat_workers WHERE service = 'lane'");
-	my %size = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^(VmHWM|RssShmem|RssFile):\s+(\d+)/mg;
-	return $size{VmHWM} - $size{RssShmem} - $size{RssFile};
+	return WorkerTest::peak(sql("SELECT pid FROM plinth.stat_workers WHERE service = 'lane'")) || die 'no lane runs';
 }
 
 sql(DocumentTest::schema());

@@ -7,6 +7,7 @@ use Digest::SHA;
 use JoseTest;
 use JSON::PP;
 use PlinthTest qw(wait_until);
+use WorkerTest;
 use Test::More;
 
 my $pieces = $ENV{PLINTH_LONG} ? 128 : 8;
@@ -22,21 +23,13 @@ PlinthTest::sync_server($node, 'docs', $mongo->uri, 'app');
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub delivered { return is(sql("SELECT plinth.sync_wait('600s')"), 't', "$_[0]: delivered"); }
-# The most memory of its own that a process had, in kB.
-sub memory
-{
-	my %size;
-	open my $fh, '<', "/proc/$_[0]/status" or return 0;
-	while (<$fh>) { $size{$1} = $2 if /^(\w+):\s+(\d+) kB/; }
-	return $size{VmHWM} - $size{RssShmem} - $size{RssFile};
-}
 sub pids { return split /\n/, sql("SELECT pid FROM plinth.stat_workers WHERE service IN ('lane', 'decoder') AND pid > 0"); }
 
 # ---------------------------------------------------------------------------
 # Piece by piece, by one session.
 sql("SELECT plinth.file_bucket_create('media'), plinth.sync_bucket('media', 'docs')");
 delivered('an empty bucket');
-my %before = map { $_ => memory($_) } pids();
+my %before = map { $_ => WorkerTest::peak($_) } pids();
 my $session = $node->background_psql('postgres');
 my $backend = $session->query_safe('SELECT pg_backend_pid()');
 my $upload = $session->query_safe("SELECT plinth.file_put('media', 'large', NULL, finish => false)");
@@ -49,13 +42,13 @@ for my $i (1 .. $pieces)
 	$sha->add($bytes->($i));
 }
 # The piece, as text and as bytes, and what a chunk takes.
-my $own = memory($backend);
+my $own = WorkerTest::peak($backend);
 cmp_ok($own, '<', 64 << 10, "the session that wrote it took $own kB");
 $session->quit;
 delivered('a large file');
 foreach my $pid (pids())
 {
-	my $more = memory($pid) - ($before{$pid} // 0);
+	my $more = WorkerTest::peak($pid) - ($before{$pid} // 0);
 	cmp_ok($more, '<', 96 << 10, "a worker took $more kB more");
 }
 my $python = JoseTest::peer($ENV{PLINTH_PYTHON} || 'python3', "$ENV{PLINTH_ROOT}/test/servers/gridfs_peer.py", $mongo->uri, 'app', 'media');

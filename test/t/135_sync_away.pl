@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use PlinthTest qw(wait_until equal_ok);
+use WorkerTest;
 use Test::More;
 
 my $long = $ENV{PLINTH_LONG};
@@ -34,14 +35,6 @@ sub status_like
 	return ok(wait_until(sub { status() =~ $pattern }), $test) || diag(status());
 }
 sub pid { return sql("SELECT pid FROM plinth.stat_workers WHERE service = '$_[0]'"); }
-# kB of memory a process has had at most that it shares with nobody.
-sub peak
-{
-	my %size;
-	open my $fh, '<', "/proc/$_[0]/status" or return 0;
-	while (<$fh>) { $size{$1} = $2 if /^(\w+):\s+(\d+) kB/; }
-	return $size{VmHWM} - $size{RssShmem} - $size{RssFile};
-}
 
 # Away from the start: nobody knows how fast it will be.
 $proxy->refuse;
@@ -97,7 +90,7 @@ status_like(qr/^t\|public.t to docs\/t: follows, nothing waits$/, 'and nothing w
 foreach my $name (qw(lane decoder))
 {
 	is(pid($name), $process{$name}, "the $name went on");
-	my $peak = peak($process{$name});
+	my $peak = WorkerTest::peak($process{$name});
 	cmp_ok($peak, '<', $memory + $beside, "in bounded memory ($peak kB)");
 }
 $node->stop;

@@ -7,6 +7,7 @@ use warnings;
 use JSON::PP;
 use PlinthTest qw(wait_until equal_ok psql_fails_like);
 use PostgreSQL::Test::Utils;
+use WorkerTest;
 use Test::More;
 
 my $long = $ENV{PLINTH_LONG} && $ENV{MONGODB_URI};
@@ -82,13 +83,8 @@ my $peak = 0;
 ok(wait_until(
 		sub {
 			my $pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'plinth verifier'");
-			if ($pid ne '' && open my $fh, '<', "/proc/$pid/status")
-			{
-				my %size;
-				while (<$fh>) { $size{$1} = $2 if /^(\w+):\s+(\d+) kB/; }
-				my $size = ($size{VmHWM} // 0) - ($size{RssShmem} // 0) - ($size{RssFile} // 0);
-				$peak = $size if $size > $peak;
-			}
+			my $size = WorkerTest::peak($pid);
+			$peak = $size if $size > $peak;
 			return runs('big', $now, 'true') eq 't';
 		}, $patience), 'the large one was verified');
 is(runs('big', $now, "concat_ws(',', missing, different, extra, repaired, error)"), '0,0,0,f', "no false alarms while rows change ($rows rows)");

@@ -115,4 +115,15 @@ sub wait_for_slot
 		}) || die "no slot of $database is in use";
 }
 
+# kB of memory that a process has had at most and shares with nobody: everything
+# but the shared memory and the files that it has in memory now; 0 once it is gone.
+sub peak
+{
+	my ($pid) = @_;
+	my %size;
+	open my $fh, '<', "/proc/$pid/status" or return 0;
+	while (<$fh>) { $size{$1} = $2 if /^(\w+):\s+(\d+) kB/; }
+	return ($size{VmHWM} // 0) - ($size{RssShmem} // 0) - ($size{RssFile} // 0);
+}
+
 1;
