@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -298,22 +297,20 @@ plinth_sync_verify_compare(PlinthVerify *verify)
 	verify->client = NULL;
 }
 
+static void
+compare_all(void *arg)
+{
+	plinth_sync_verify_compare(arg);
+	plinth_sync_verify_send(arg, PLINTH_VERIFY_DONE, 0, NULL);
+}
+
 /* The backend raises the error in its own name. */
 static void
-send_error(PlinthVerify *verify)
+send_error(PlinthVerify *verify, const ErrorData *error)
 {
-	ErrorData *error;
-	const char *fields[4];
+	const char *fields[4] = {unpack_sql_state(error->sqlerrcode), error->message, error->detail,
+							 error->hint};
 
-	MemoryContextSwitchTo(verify->run);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortOutOfAnyTransaction();
-	MemoryContextSwitchTo(verify->run);
-	fields[0] = pstrdup(unpack_sql_state(error->sqlerrcode));
-	fields[1] = error->message;
-	fields[2] = error->detail;
-	fields[3] = error->hint;
 	plinth_sync_verify_send(verify, PLINTH_VERIFY_ERROR, 4, fields);
 }
 
@@ -324,6 +321,7 @@ plinth_sync_verify_main(Datum arg)
 	PlinthVerifyHeader *header;
 	dsm_segment *segment;
 	shm_mq *queue;
+	ErrorData *error;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -345,17 +343,8 @@ plinth_sync_verify_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(header->database, InvalidOid, 0);
 	plinth_sync_verify_settle_session();
 	MemoryContextSwitchTo(verify.page);
-	PG_TRY ()
-		;
-	{
-		plinth_sync_verify_compare(&verify);
-		plinth_sync_verify_send(&verify, PLINTH_VERIFY_DONE, 0, NULL);
-	}
-	PG_CATCH ()
-		;
-	{
-		send_error(&verify);
-	}
-	PG_END_TRY();
+	error = plinth_worker_try(compare_all, &verify);
+	if (error != NULL)
+		send_error(&verify, error);
 	proc_exit(0);
 }
