@@ -87,16 +87,25 @@ COMMENT ON TABLE plinth.cache_invalidations IS 'What was invalidated in the seco
 CREATE INDEX cache_invalidations_key_idx ON plinth.cache_invalidations (cache_id, kind, key);
 CREATE INDEX cache_invalidations_tag_idx ON plinth.cache_invalidations (cache_id, tag) WHERE kind = 't';
 
--- Up to where a cache's invalidations were purged.
+-- How far a cache is purged: up to where its invalidations were removed, and the
+-- pass that is under way, of several transactions.
 CREATE TABLE plinth.cache_horizons (
-    cache_id    integer PRIMARY KEY,
-    xid         xid8 NOT NULL,                    -- invalidations before it were removed
-    next_xid    xid8 NOT NULL,                    -- those before it are, by the next purge
-    snapshot    pg_catalog.pg_snapshot NOT NULL,
-    change_id   bigint NOT NULL,                  -- plinth.cache_change_seq then; -1: there is more to remove
-    purged_at   timestamptz NOT NULL DEFAULT now()
+    cache_id      integer PRIMARY KEY,
+    xid           xid8 NOT NULL,                  -- invalidations before it were removed, by the last pass that ended
+    snapshot      pg_catalog.pg_snapshot NOT NULL, -- which began under it
+    next_xid      xid8 NOT NULL,                  -- those before it are, by the next pass
+    pass_xid      xid8,                           -- those before it are, by this pass; NULL: none is under way
+    pass_snapshot pg_catalog.pg_snapshot,         -- under which this one began
+    stage         text CHECK (stage IN ('judge', 'evict', 'settle')),
+    at_user       uuid,                           -- entries up to this one are done in this stage
+    at_key        text COLLATE "C",
+    bytes         bigint NOT NULL DEFAULT 0,      -- of entries that this pass kept
+    cutoff        bigint,                         -- entries up to this id are too many
+    change_id     bigint NOT NULL,                -- plinth.cache_change_seq as it began; -1: there is more to remove
+    purged_at     timestamptz NOT NULL DEFAULT now(), -- when the last one ended
+    CHECK ((pass_xid IS NULL) = (pass_snapshot IS NULL) AND (pass_xid IS NULL) = (stage IS NULL))
 );
-COMMENT ON TABLE plinth.cache_horizons IS 'Up to where the invalidations of each cache were purged.';
+COMMENT ON TABLE plinth.cache_horizons IS 'Up to where the invalidations of each cache were purged, and the pass that is under way.';
 
 -- Definitions are dumped, entries are not.
 SELECT pg_catalog.pg_extension_config_dump('plinth.caches', '');

@@ -4,9 +4,13 @@
  *		query when it starts, and purges tables of entries.
  *
  * It is there while a cache needs it: one with a table or a warming query, or
- * one that was dropped and has left entries.  Every cache is worked on in a
- * transaction of its own, what a dropped one left in several; one that fails is
- * reported and does not stop others.
+ * one that was dropped and has left entries.  Every cache is worked on in
+ * transactions of its own; one that fails is reported and does not stop others.
+ *
+ * Purging goes by parts of bounded size (sql/functions/44_cache_purge.sql), each
+ * in a transaction, in turns over all caches that have some left.  How far a pass
+ * is stands in plinth.cache_horizons, so that the next worker goes on with it.
+ * After a pass that took long its cache is left alone for four times as long.
  *
  * Warming that fails is tried again, after 10 s, then twice as long each time, up
  * to 10 min.  So is one that was complete but for values that were refused, as
@@ -26,6 +30,8 @@
 
 #define ROUND_MS 10000
 #define WARM_RETRY_MAX_MS 600000
+#define PURGE_REST 4
+#define PURGE_REST_MAX_MS 600000
 #define WARM_REFUSED_TRIES 5
 
 /* A cache that is to be worked on. */
@@ -33,24 +39,25 @@ typedef struct Task
 {
 	int32 cache;
 	bool warm;
-	bool dropped;
 	TimestampTz updated_at;
-	bool again;    /* purging: there may be more of it */
+	bool again;    /* purging: there is more of it */
+	int64 spent;   /* purging: for so many us in this round */
 	bool done;     /* warming: it did not fail */
 	int64 refused; /* warming: values that memory did not take */
 } Task;
 
-/* How far warming a cache is, as of its definition then; in memory of the process. */
-typedef struct Warmed
+/* How far a cache is; in memory of the process. */
+typedef struct State
 {
 	int32 cache;
-	TimestampTz updated_at;
+	TimestampTz updated_at; /* of the definition that was warmed */
 	int tries;
-	TimestampTz next_at; /* DT_NOEND: done */
-} Warmed;
+	TimestampTz next_at;  /* warming; DT_NOEND: done */
+	TimestampTz purge_at; /* not before that */
+} State;
 
-static Warmed *warmed = NULL;
-static int nwarmed = 0;
+static State *states = NULL;
+static int nstates = 0;
 
 static int
 wanted(void)
@@ -66,31 +73,50 @@ wanted(void)
 	return plinth_base_spi_finds(&plan) ? 1 : 0;
 }
 
-/* A cache's state; a new one when its definition is not the one that it is of. */
-static Warmed *
-warmed_of(const Task *task)
+/* A cache's state; NULL when there is none. */
+static State *
+find_state(int32 cache)
 {
-	Warmed *state = NULL;
+	for (int i = 0; i < nstates; i++)
+	{
+		if (states[i].cache == cache)
+			return &states[i];
+	}
+	return NULL;
+}
 
-	for (int i = 0; state == NULL && i < nwarmed; i++)
-	{
-		if (warmed[i].cache == task->cache)
-			state = &warmed[i];
-	}
-	if (state == NULL)
-	{
-		if (warmed == NULL)
-			warmed = MemoryContextAlloc(TopMemoryContext, sizeof(Warmed));
-		else
-			warmed = repalloc(warmed, (nwarmed + 1) * sizeof(Warmed));
-		state = &warmed[nwarmed++];
-	}
-	else if (state->updated_at == task->updated_at)
+static State *
+state_of(int32 cache)
+{
+	State *state = find_state(cache);
+
+	if (state != NULL)
 		return state;
-	state->cache = task->cache;
-	state->updated_at = task->updated_at;
+	if (states == NULL)
+		states = MemoryContextAlloc(TopMemoryContext, sizeof(State));
+	else
+		states = repalloc(states, (nstates + 1) * sizeof(State));
+	state = &states[nstates++];
+	state->cache = cache;
+	state->updated_at = DT_NOBEGIN;
 	state->tries = 0;
 	state->next_at = DT_NOBEGIN;
+	state->purge_at = DT_NOBEGIN;
+	return state;
+}
+
+/* A cache's state, as new when its definition is not the one that was warmed. */
+static State *
+warmed_of(const Task *task)
+{
+	State *state = state_of(task->cache);
+
+	if (state->updated_at != task->updated_at)
+	{
+		state->updated_at = task->updated_at;
+		state->tries = 0;
+		state->next_at = DT_NOBEGIN;
+	}
 	return state;
 }
 
@@ -99,16 +125,11 @@ static Task *
 list_tasks(int *n)
 {
 	static PlinthPlan plan = {
-		.sql = "SELECT c.id, c.warm IS NOT NULL AND c.enabled, c.updated_at, false "
-			   "FROM plinth.caches c "
-			   "UNION SELECT e.cache_id, false, '-infinity', true FROM "
-			   "(SELECT cache_id FROM plinth.cache_horizons "
-			   "UNION SELECT cache_id FROM plinth.cache_invalidations "
-			   "UNION SELECT cache_id FROM plinth.cache_durable_entries "
-			   "UNION SELECT cache_id FROM plinth.cache_entries) e "
-			   "WHERE NOT EXISTS (SELECT FROM plinth.caches c WHERE c.id = e.cache_id)",
+		.sql = "SELECT c.id, c.warm IS NOT NULL AND c.enabled, c.updated_at FROM plinth.caches c "
+			   "UNION SELECT o, false, '-infinity' FROM plinth._cache_orphans() o",
 	};
 	MemoryContext memory = CurrentMemoryContext;
+	TimestampTz now = GetCurrentTimestamp();
 	Task *tasks;
 
 	SPI_connect();
@@ -119,12 +140,14 @@ list_tasks(int *n)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
+		const State *state;
 		bool isnull;
 
 		tasks[i].cache = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
 		tasks[i].warm = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
 		tasks[i].updated_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
-		tasks[i].dropped = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+		state = find_state(tasks[i].cache);
+		tasks[i].again = state == NULL || now >= state->purge_at;
 	}
 	SPI_finish();
 	return tasks;
@@ -134,14 +157,14 @@ static void
 purge(Task *task)
 {
 	static PlinthPlan plan = {
-		.sql = "SELECT plinth._cache_purge($1)", .nargs = 1, .argtypes = {INT4OID}};
+		.sql = "SELECT p.again FROM plinth._cache_purge($1) p", .nargs = 1, .argtypes = {INT4OID}};
 	Datum value = Int32GetDatum(task->cache);
 	bool isnull;
 
 	SPI_connect();
 	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	task->again = task->dropped && DatumGetInt64(value) > 0;
+	task->again = DatumGetBool(value);
 	SPI_finish();
 }
 
@@ -196,7 +219,7 @@ run_task(void (*work)(Task *), Task *task)
 static bool
 warm_if_due(Task *task)
 {
-	Warmed *state = warmed_of(task);
+	State *state = warmed_of(task);
 	TimestampTz now = GetCurrentTimestamp();
 	int64 delay = (int64) ROUND_MS << Min(state->tries, 10);
 
@@ -210,6 +233,38 @@ warm_if_due(Task *task)
 	if (task->done && (task->refused == 0 || state->tries >= WARM_REFUSED_TRIES))
 		state->next_at = DT_NOEND;
 	return true;
+}
+
+/* A part of what there is to purge of a cache; false when the extension is gone. */
+static bool
+purge_part(Task *task)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	int64 rest;
+
+	if (!task->again)
+		return true;
+	/* One that fails is left for the next round. */
+	task->again = false;
+	if (!run_task(purge, task))
+		return false;
+	task->spent += GetCurrentTimestamp() - start;
+	rest = Min(task->spent / 1000 * PURGE_REST, PURGE_REST_MAX_MS);
+	if (!task->again && rest > ROUND_MS)
+		state_of(task->cache)->purge_at =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), rest - ROUND_MS / 2);
+	return true;
+}
+
+static bool
+more(const Task *tasks, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (tasks[i].again)
+			return true;
+	}
+	return false;
 }
 
 /* One round over all caches; false when there is no extension any more. */
@@ -231,12 +286,16 @@ run_round(void)
 	{
 		if (tasks[i].warm && !warm_if_due(&tasks[i]))
 			return false;
-		do
+		if (!purge_part(&tasks[i]))
+			return false;
+	}
+	while (more(tasks, n) && !plinth_worker_stopping())
+	{
+		for (int i = 0; i < n && !plinth_worker_stopping(); i++)
 		{
-			tasks[i].again = false;
-			if (!run_task(purge, &tasks[i]))
+			if (!purge_part(&tasks[i]))
 				return false;
-		} while (tasks[i].again && !plinth_worker_stopping());
+		}
 	}
 	return true;
 }

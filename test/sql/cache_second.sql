@@ -68,6 +68,12 @@ COMMIT;
 DROP TABLE cache_watched;
 SELECT plinth.cache_set_text('durable', 'a', 'three', tags => '{t}');
 
+-- What replaced an older entry leaves nothing of it when it is invalidated.
+SELECT plinth.cache_set_text('durable', 'replaced', 'old'); SELECT plinth.cache_set_text('durable', 'replaced', 'new', tags => '{r}');
+SELECT plinth.cache_invalidate_tag('durable', 'r'); SELECT plinth.cache_get_text('durable', 'replaced');
+BEGIN; SELECT plinth.cache_set_text('durable', 'replaced', 'old'); SELECT plinth.cache_set_text('durable', 'replaced', 'new', tags => '{r}'); COMMIT;
+SELECT plinth.cache_invalidate_tag('durable', 'r'); SELECT plinth.cache_get_text('durable', 'replaced');
+
 -- Under REPEATABLE READ: set, and valid as long as nobody invalidates.
 BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT plinth.cache_set_text('durable', 'rr', '1'), plinth.cache_get_text('durable', 'rr'); COMMIT;
 SELECT plinth.cache_get_text('durable', 'rr');
@@ -92,7 +98,7 @@ SELECT plinth.cache_get_text('durable', 'big9');
 -- Dropped: nothing is left.
 SELECT plinth.cache_set('durable', 'k', '1'), id AS dropped FROM plinth.caches WHERE name = 'durable' \gset
 SELECT plinth.cache_drop('durable'), plinth.cache_drop('overflow');
-SELECT plinth._cache_purge(:dropped) >= 0 AS purged;
+SELECT (plinth._cache_purge(:dropped)).removed >= 0 AS purged;
 SELECT count(*) FROM plinth.cache_durable_entries WHERE cache_id = :dropped;
 
 -- cache_fetch: what the query returns, with its parameters.

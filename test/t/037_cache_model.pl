@@ -117,7 +117,8 @@ END $$;
 CREATE PROCEDURE purge(INOUT removed bigint DEFAULT 0) LANGUAGE plpgsql AS $$
 BEGIN
 	WHILE to_regclass('playing') IS NOT NULL LOOP
-		removed := removed + (SELECT sum(plinth._cache_purge(id)) FROM plinth.caches);
+		-- By parts of a few entries, so that passes are under way most of the time.
+		removed := removed + (SELECT sum(p.removed) FROM plinth.caches c, plinth._cache_purge(c.id, 1 + floor(random() * 8)::int) p);
 		COMMIT;
 		PERFORM pg_sleep(0.005);
 	END LOOP;
