@@ -19,7 +19,9 @@ test/deps.sh gcc make pkg-config libc6-dev libpq-dev postgresql-15 postgresql-cl
 	libmongoc-dev libsodium-dev libssl-dev python3 python3-psycopg2 \
 	$(! wants sync || echo python3-pymongo) \
 	$(! wants sync || [ -n "${MONGODB_URI:-}" ] || echo maven openjdk-17-jdk-headless) \
-	$(! wants limits && ! wants cache && ! wants session && ! wants request || echo redis-server redis-tools libhiredis-dev)
+	$(! wants limits && ! wants cache && ! wants session && ! wants request ||
+		echo redis-server redis-tools libhiredis-dev libcurl4-openssl-dev) \
+	$(! wants request || command -v npm >/dev/null || echo nodejs npm)
 PATH="$PATH:/usr/lib/postgresql/15/bin"
 . test/env.sh
 . test/place.sh
@@ -34,10 +36,14 @@ rm -f "$place.build.log"
 PG_CONFIG=$config
 PATH="$("$config" --bindir):$PATH"
 
+export PLINTH_SERVERS=$place/servers
 if wants sync && [ -z "${MONGODB_URI:-}" ]; then
 	test/servers/fetch.sh build/servers
-	put build/servers "$place/servers" --exclude=./.lock --exclude=./m2
-	export PLINTH_SERVERS=$place/servers
+	put build/servers "$PLINTH_SERVERS" --exclude=./.lock --exclude=./m2 --exclude=./npm
+fi
+if wants request; then
+	test/servers/fetch-npm.sh build/servers/npm
+	put build/servers/npm "$PLINTH_SERVERS/npm" --exclude=./.lock
 fi
 
 stop() {
@@ -48,12 +54,17 @@ stop() {
 }
 trap stop EXIT
 
-# Whom a client's program is built with.
-libraries() {
-	case $1 in
-	sync) pkg-config --cflags --libs libmongoc-1.0 libpq ;;
-	*) pkg-config --cflags --libs hiredis libpq ;;
-	esac
+# build PROGRAM SOURCE... -- LIBRARY...
+build() {
+	local program=$1 sources=()
+	shift
+	while [ "$1" != -- ]; do
+		sources+=("$1")
+		shift
+	done
+	shift
+	# shellcheck disable=SC2046
+	as_tester gcc -O2 -Wall -Wextra -Werror -o "$place/bin/$program" "${sources[@]}" $(pkg-config --cflags --libs "$@") -lpthread
 }
 
 for suite in "${suites[@]}"; do
@@ -79,13 +90,13 @@ for suite in "${suites[@]}"; do
 	as_tester pg_ctl -D "$place/data" -l "$place/postgresql.log" -w -t 60 start >/dev/null ||
 		{ tail -20 "$place/postgresql.log" >&2; exit 1; }
 	as_tester mkdir -p "$place/bin"
-	sources=("$place/src/bench/$suite"/*.c)
-	[ "$suite" = sync ] || sources=("$place/src/bench/common"/*.c)
-	for source in "${sources[@]}"; do
-		# shellcheck disable=SC2046
-		as_tester gcc -O2 -Wall -Wextra -Werror -o "$place/bin/$(basename "$source" .c)" "$source" \
-			$(libraries "$suite") -lpthread
-	done
+	if [ "$suite" = sync ]; then
+		for source in "$place/src/bench/sync"/*.c; do
+			build "$(basename "$source" .c)" "$source" -- libmongoc-1.0 libpq
+		done
+	else
+		build load "$place/src/bench/common"/*.c -- hiredis libpq libcurl
+	fi
 	PGHOST=$place PGPORT=$port PGUSER=postgres BENCH_BIN=$place/bin \
 		as_tester "$PLINTH_PYTHON" "$place/src/bench/$suite/bench.py"
 done

@@ -9,10 +9,12 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "common"))
 
 import peers  # noqa: E402
+import rest  # noqa: E402
 from peers import Redis, compare, connect, make_sessions, pipelined  # noqa: E402
 
 USERS = 1000
 DELAY = 500
+PARTS = os.environ.get("BENCH_PARTS", "stack rest").split()
 
 # Both sides: a note of each user, a page computed before of 1 kB, and where what was done is written down.
 SETUP = """
@@ -97,6 +99,25 @@ def usual_stack(redis, target):
     ]
 
 
+def beside_usual_stack(cursor, redis, keys):
+    # Outside of a transaction block context_begin warns the client that it ends with the statement, which is what is wanted.
+    ours = peers.PG.replace("user=" + os.environ["PGUSER"], "user=bench_app") + " options='-c client_min_messages=error'"
+    contestants = {
+        "usual, flushed": usual_stack(redis, peers.PG),
+        "usual, not flushed": usual_stack(redis, peers.PG + " options='-c synchronous_commit=off'"),
+        "audit_event": [["pg", ours, REQUEST % "audit_event"]],
+        "audit_event, PL/pgSQL": [["pg", ours, "SELECT body, page, event FROM bench_request($2, $1)"]],
+        "audit_record, flushed": [["pg", ours, REQUEST % "audit_record"]],
+        "audit_record, not flushed": [["pg", ours.replace("'-c", "'-c synchronous_commit=off -c"), REQUEST % "audit_record"]],
+    }
+    after = {name: lambda: until_stored(cursor) for name in contestants if name.startswith("audit_event")}
+    against = ["usual, flushed", "usual, not flushed"]
+    for clients in (1, 8):
+        compare("an authorised request", contestants, against, clients, "@" + keys, after=after)
+    compare("the same, %.1f ms of network in each round trip" % (DELAY / 1000), contestants, against, 8, "@" + keys,
+            delay=DELAY, after=after)
+
+
 def main():
     cursor = connect().cursor()
     redis = Redis()
@@ -104,23 +125,10 @@ def main():
         keys = os.path.join(place, "keys")
         try:
             fill(cursor, redis, keys)
-            # Outside of a transaction block context_begin warns the client that it ends with the statement, which is what is wanted.
-            ours = peers.PG.replace("user=" + os.environ["PGUSER"], "user=bench_app") + " options='-c client_min_messages=error'"
-            contestants = {
-                "usual, flushed": usual_stack(redis, peers.PG),
-                "usual, not flushed": usual_stack(redis, peers.PG + " options='-c synchronous_commit=off'"),
-                "audit_event": [["pg", ours, REQUEST % "audit_event"]],
-                "audit_event, PL/pgSQL": [["pg", ours, "SELECT body, page, event FROM bench_request($2, $1)"]],
-                "audit_record, flushed": [["pg", ours, REQUEST % "audit_record"]],
-                "audit_record, not flushed": [["pg", ours.replace("'-c", "'-c synchronous_commit=off -c"),
-                                               REQUEST % "audit_record"]],
-            }
-            after = {name: lambda: until_stored(cursor) for name in contestants if name.startswith("audit_event")}
-            against = ["usual, flushed", "usual, not flushed"]
-            for clients in (1, 8):
-                compare("an authorised request", contestants, against, clients, "@" + keys, after=after)
-            compare("the same, %.1f ms of network in each round trip" % (DELAY / 1000), contestants, against, 8, "@" + keys,
-                    delay=DELAY, after=after)
+            if "stack" in PARTS:
+                beside_usual_stack(cursor, redis, keys)
+            if "rest" in PARTS:
+                rest.run(cursor, keys, lambda: until_stored(cursor))
         finally:
             redis.stop()
 

@@ -11,8 +11,7 @@ identifier: e-mail address or username. device_fingerprint (at most 200 bytes), 
 Returns status "ok" with user, session, token and its expiry; the token is shown only here. Otherwise NULLs and "invalid_credentials"; "locked", with retry_after, after too many wrong passwords for this account from this address, or without it for the right password of a user who is locked or banned; "rate_limited", with retry_after; or "unverified" for the right password where plinth.require_verified_email is on; so that the audit entry of the attempt commits. "mfa_required" is reserved: take every status but "ok" as a refusal. A try is counted before the password is looked at, and stays counted when the transaction rolls back.
 Errors: PT400 for a missing or too long argument, 25006 in a read-only transaction.';
 
-CREATE OR REPLACE FUNCTION plinth.session_verify(token text, OUT session_id uuid, OUT user_id uuid,
-        OUT expires_at timestamptz, OUT aal integer, OUT role text, OUT impersonator_id uuid) RETURNS record
+CREATE OR REPLACE FUNCTION plinth.session_verify(token text) RETURNS plinth.session_verified
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'plinth_session_verify';
 COMMENT ON FUNCTION plinth.session_verify(text) IS
 'Tells whose session a token is of.

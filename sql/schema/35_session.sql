@@ -34,6 +34,18 @@ CREATE INDEX sessions_expires_at_idx ON plinth.sessions (expires_at);
 COMMENT ON COLUMN plinth.sessions.impersonation_reason IS 'Not NULL in a session of an administrator who acts as the user; impersonator_id is NULL when that was a database role.';
 COMMENT ON TABLE plinth.sessions IS 'Sessions, each known by the hash of its token. Never dumped.';
 
+-- A type with a name: what a function with OUT parameters returns PostgreSQL describes anew, column by column, in each execution.
+CREATE TYPE plinth.session_verified AS (
+    session_id      uuid,
+    user_id         uuid,
+    expires_at      timestamptz,
+    aal             integer,
+    role            text,
+    impersonator_id uuid
+);
+ALTER TYPE plinth.session_verified OWNER TO plinth_owner;
+COMMENT ON TYPE plinth.session_verified IS 'Whose session a token is of; see session_verify.';
+
 CREATE TABLE plinth.device_bans (
     id                 uuid PRIMARY KEY DEFAULT plinth.uuid_v7(),
     user_id            uuid REFERENCES plinth.users ON DELETE CASCADE,

@@ -177,31 +177,29 @@ refuse_prepare(void)
 
 typedef struct EndArgs
 {
-	PlinthXactEnd callback;
+	int next; /* which callback */
 	bool committed;
 	bool wrote;
 } EndArgs;
 
 static void
-call_end_callback(void *arg)
+call_next_callbacks(void *arg)
 {
 	EndArgs *args = arg;
 
-	args->callback(args->committed, args->wrote);
+	while (args->next < nend_callbacks)
+		end_callbacks[args->next++](args->committed, args->wrote);
 }
 
+/* Every transaction pays for this: one guard for all, and another only after one that failed. */
 static void
 call_end_callbacks(bool committed)
 {
-	EndArgs args;
+	EndArgs args = {.committed = committed};
 
-	args.committed = committed;
 	args.wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
-	for (int i = 0; i < nend_callbacks; i++)
-	{
-		args.callback = end_callbacks[i];
-		run_guarded(call_end_callback, &args, "end callback");
-	}
+	while (args.next < nend_callbacks)
+		run_guarded(call_next_callbacks, &args, "end callback");
 }
 
 static void
