@@ -246,7 +246,7 @@ work(bool flush, bool purge)
 	}
 	if (flush && on)
 		on = flush_api_keys();
-	while (purge && on && purge_batch(&on))
+	while (purge && on && !plinth_worker_stopping() && purge_batch(&on))
 		CHECK_FOR_INTERRUPTS();
 	plinth_worker_report("running", NULL);
 	return on;

@@ -6,7 +6,8 @@
  * Signals: SIGTERM sets a flag that plinth_worker_stopping shows, and makes
  * the next CHECK_FOR_INTERRUPTS end the process, so that a lock wait or a
  * long statement does not delay a shutdown; plinth_worker_wait looks at the
- * flag first, hence an idle worker leaves quietly.  SIGUSR1 stays
+ * flag first, hence an idle worker leaves quietly.  A service that defers the
+ * stop has only the flag while it works, and waits for nothing long.  SIGUSR1 stays
  * procsignal's.  PostgreSQL's default handler for SIGTERM would raise FATAL
  * inside the handler, so ours are set before signals are unblocked.
  *
@@ -40,10 +41,11 @@
 
 /* No wait is longer, so that the process is never far from an interrupt check. */
 #define WAIT_SLICE_MS 1000
-/* What a service that is to stop waits for a lock when it works once more. */
-#define LAST_LOCK_TIMEOUT "100ms"
+/* What a service that defers its stop waits for a lock. */
+#define SHORT_LOCK_TIMEOUT "100ms"
 
 static volatile sig_atomic_t stop_requested = false;
+static volatile sig_atomic_t stop_deferred = false;
 static bool extension_gone = false;
 static Oid extension_seen = InvalidOid;
 static int my_entry = -1;
@@ -78,7 +80,7 @@ handle_sigterm(SIGNAL_ARGS)
 	int save_errno = errno;
 
 	stop_requested = true;
-	if (!proc_exit_inprogress)
+	if (!proc_exit_inprogress && !stop_deferred)
 	{
 		InterruptPending = true;
 		ProcDiePending = true;
@@ -158,15 +160,26 @@ plinth_worker_process_run(void (*body)(void *), void *arg)
 	PG_END_TRY();
 }
 
-bool
-plinth_worker_process_last(void)
+void
+plinth_worker_process_wait_shortly(void)
 {
-	if (extension_gone || IsTransactionState())
-		return false;
-	ProcDiePending = false;
-	SetConfigOption("lock_timeout", LAST_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", SHORT_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
-	return true;
+}
+
+void
+plinth_worker_process_defer_stop(bool defer)
+{
+	stop_deferred = defer;
+	/* One that came before is in stop_requested. */
+	if (defer)
+		ProcDiePending = false;
+}
+
+bool
+plinth_worker_process_may_go_on(void)
+{
+	return !extension_gone && !IsTransactionState();
 }
 
 bool
@@ -259,7 +272,7 @@ plinth_worker_transaction_try(void)
 	 * A service may have a lock_timeout for the tables that it reads; a DROP
 	 * EXTENSION that is not committed yet is waited out, unless it waits for us.
 	 */
-	if (!stop_requested)
+	if (!stop_requested && !stop_deferred)
 		LockTimeout = 0;
 	PG_TRY ()
 		;

@@ -27,11 +27,17 @@ extern void plinth_worker_process_begin(const PlinthWorkerTicket *ticket);
 /* Runs body; an ERROR is kept for stat_workers before it ends the process. */
 extern void plinth_worker_process_run(void (*body)(void *), void *arg);
 
+/* From now on nothing is waited for long: a lock, or a standby. */
+extern void plinth_worker_process_wait_shortly(void);
+
 /*
- * Lets a service that is told to stop work once more, briefly, where it would
- * end at once: false where the extension is gone.
+ * While it is deferred, SIGTERM interrupts nothing and only shows in
+ * plinth_worker_stopping.  For what waits shortly.
  */
-extern bool plinth_worker_process_last(void);
+extern void plinth_worker_process_defer_stop(bool defer);
+
+/* Is there anything to work on, and no transaction in the way? */
+extern bool plinth_worker_process_may_go_on(void);
 
 /*
  * As plinth_worker_transaction_begin, for who lives on when the extension is

@@ -7,9 +7,11 @@
  * done before a purge that is; the clock of either goes on from when it was
  * done, so that one which takes long does not follow itself.
  *
- * A service that is told to stop may flush once more.  SIGTERM would end it at
- * its first wait, so that is taken back, and what it waits for then must come
- * soon: a lock that is not there at once, or a standby, holds up no shutdown.
+ * A service may flush once more when it is told to stop.  SIGTERM would end it at
+ * its first wait, also one in the middle of a turn, with which a flush would be
+ * lost.  So in a turn of such a service the stop is deferred, and what it waits
+ * for must come soon: a lock that is not there at once, or a standby, holds up no
+ * shutdown.
  */
 #include "postgres.h"
 
@@ -73,7 +75,9 @@ try_turn(Turn *turn)
 	ErrorData *error;
 
 	turn->goes_on = true;
+	plinth_worker_process_defer_stop(turn->upkeep->flush_at_end);
 	error = plinth_worker_try(take_turn, turn);
+	plinth_worker_process_defer_stop(false);
 	if (error == NULL)
 	{
 		failed = false;
@@ -102,6 +106,8 @@ plinth_worker_upkeep(const PlinthUpkeep *upkeep)
 	TimestampTz purged_at = DT_NOBEGIN;
 	TimestampTz flushed_at = GetCurrentTimestamp();
 
+	if (upkeep->flush_at_end)
+		plinth_worker_process_wait_shortly();
 	while (plinth_worker_wait(Min(*upkeep->interval, SLICE_MS)))
 	{
 		TimestampTz now = GetCurrentTimestamp();
@@ -116,7 +122,7 @@ plinth_worker_upkeep(const PlinthUpkeep *upkeep)
 		if (turn.purge)
 			purged_at = now;
 	}
-	if (!upkeep->flush_at_end || !plinth_worker_process_last())
+	if (!upkeep->flush_at_end || !plinth_worker_process_may_go_on())
 		return;
 	turn.flush = true;
 	turn.purge = false;

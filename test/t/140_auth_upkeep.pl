@@ -46,6 +46,35 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 is(sql($unwritten), '1', 'nothing is written');
 
+# A stop in the middle of writing: what is being written is not lost.
+sql(<<'SQL');
+CREATE FUNCTION wait_for_lock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE NOT pg_try_advisory_xact_lock(140) LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER wait_for_lock AFTER UPDATE ON plinth.sessions FOR EACH STATEMENT EXECUTE FUNCTION wait_for_lock();
+SQL
+ok(wait_until(sub { sql("SELECT count(*) FROM plinth.stat_workers WHERE service = 'session' AND state = 'running'") eq '1' }), 'the service runs once more');
+sql('ALTER TABLE plinth.sessions DISABLE TRIGGER wait_for_lock');
+used();
+sql('ALTER TABLE plinth.sessions ENABLE TRIGGER wait_for_lock');
+$holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(140)');
+sql("ALTER SYSTEM SET plinth.session_flush_interval = '100ms'");
+sql('SELECT pg_reload_conf()');
+ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth session' AND wait_event = 'PgSleep'") eq '1' }), 'it is writing');
+# Ends the holder as well, and with it what the worker waits for.
+$node->stop('fast');
+eval { $holder->quit };
+$node->start;
+sql("DROP TRIGGER wait_for_lock ON plinth.sessions; ALTER SYSTEM RESET plinth.session_flush_interval");
+sql('SELECT pg_reload_conf()');
+is(sql($unwritten), '0', 'a stop in the middle of writing loses nothing');
+
 # ---- messages that were sealed under another root key --------------------------------
 my $file = $node->basedir . '/root.key';
 my $root = slurp_file($file);
