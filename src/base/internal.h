@@ -19,4 +19,7 @@ extern bool plinth_base_check_name_list(char **newval, void **extra, GucSource s
 /* claims.c: what request.jwt.claims says, when its writer is believed; else NULL. */
 extern const PlinthContext *plinth_base_claims_context(void);
 
+/* statement.c: what could not even be analyzed is not for pg_stat_activity either. */
+extern void plinth_base_statement_rolled_back(void);
+
 #endif /* PLINTH_BASE_INTERNAL_H */

@@ -2,23 +2,31 @@
  * statement.c
  *		Hides statements that carry a secret from log and pg_stat_activity.
  *
- * A statement is hidden for either of two reasons.  By its text, when it
+ * A statement is hidden for either of three reasons.  By its text, when it
  * names a function that takes a secret: known as soon as there is something
  * to log, so that lines before and after the run (log_statement, durations,
- * parameters) are covered.  Or because such a function ran in it, whatever
- * the text: known by the address of the text and the time its message came,
- * which are the same to the line with its duration and differ in the next.
+ * parameters) are covered.  Because it executes a statement that was prepared
+ * with such a text.  Or because such a function ran in it, whatever the text.
+ * The latter two are known by the address of the text and the time its message
+ * came, which are the same to the line with its duration and differ in the next.
  *
  * The hook on the log then drops the STATEMENT and CONTEXT lines, and cuts
  * text and parameters from lines that show the statement itself.
+ *
+ * pg_stat_activity shows a text before anybody knows what it says.  It is taken
+ * away once it was analyzed; where it could not even be, as it is rolled back.
  *
  * What cannot be hidden is in docs/security.md.
  */
 #include "postgres.h"
 
 #include <ctype.h>
+#include <limits.h>
 
 #include "base/base.h"
+#include "base/internal.h"
+#include "commands/prepare.h"
+#include "parser/analyze.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 
@@ -31,7 +39,10 @@ static int nfunctions = 0;
 static const char *hidden_statement = NULL;
 static TimestampTz hidden_at = 0;
 
+static bool begins_one[UCHAR_MAX + 1]; /* by a function's first character */
+
 static emit_log_hook_type prev_emit_log_hook = NULL;
+static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
 void
 plinth_base_secret_function(const char *name)
@@ -39,6 +50,8 @@ plinth_base_secret_function(const char *name)
 	if (nfunctions >= MAX_FUNCTIONS)
 		elog(FATAL, "too many functions that take a secret");
 	functions[nfunctions++] = name;
+	begins_one[(unsigned char) name[0]] = true;
+	begins_one[pg_toupper((unsigned char) name[0])] = true;
 }
 
 void
@@ -61,14 +74,13 @@ is_word_char(char c)
 }
 
 static bool
-names_function(const char *text, const char *name)
+is_function(const char *word)
 {
-	size_t len = strlen(name);
-
-	for (const char *p = text; *p != '\0'; p++)
+	for (int i = 0; i < nfunctions; i++)
 	{
-		if (pg_strncasecmp(p, name, len) == 0 && (p == text || !is_word_char(p[-1])) &&
-			!is_word_char(p[len]))
+		size_t len = strlen(functions[i]);
+
+		if (pg_strncasecmp(word, functions[i], len) == 0 && !is_word_char(word[len]))
 			return true;
 	}
 	return false;
@@ -77,10 +89,13 @@ names_function(const char *text, const char *name)
 static bool
 names_any_function(const char *text)
 {
-	for (int i = 0; text != NULL && i < nfunctions; i++)
+	bool in_word = false;
+
+	for (const char *p = text; p != NULL && *p != '\0'; p++)
 	{
-		if (names_function(text, functions[i]))
+		if (!in_word && begins_one[(unsigned char) *p] && is_function(p))
 			return true;
+		in_word = is_word_char(*p);
 	}
 	return false;
 }
@@ -138,9 +153,49 @@ hide_in_log(ErrorData *edata)
 		prev_emit_log_hook(edata);
 }
 
+/* The statement that a utility executes, as it was prepared; or NULL. */
+static const char *
+prepared_text(Node *utility)
+{
+	PreparedStatement *prepared;
+
+	while (utility != NULL && (IsA(utility, ExplainStmt) || IsA(utility, CreateTableAsStmt)))
+	{
+		Node *query = IsA(utility, ExplainStmt) ? ((ExplainStmt *) utility)->query
+												: ((CreateTableAsStmt *) utility)->query;
+
+		utility = IsA(query, Query) ? ((Query *) query)->utilityStmt : NULL;
+	}
+	if (utility == NULL || !IsA(utility, ExecuteStmt))
+		return NULL;
+	prepared = FetchPreparedStatement(((ExecuteStmt *) utility)->name, false);
+	return prepared ? prepared->plansource->query_string : NULL;
+}
+
+/* Of what functions run, only an EXECUTE: else what the client sent says it, or nothing does. */
+static void
+hide_analyzed(ParseState *pstate, Query *query, JumbleState *jstate)
+{
+	if (prev_post_parse_analyze)
+		prev_post_parse_analyze(pstate, query, jstate);
+	if ((debug_query_string != NULL && pstate->p_sourcetext == debug_query_string &&
+		 names_any_function(debug_query_string)) ||
+		names_any_function(prepared_text(query->utilityStmt)))
+		plinth_base_hide_statement();
+}
+
+void
+plinth_base_statement_rolled_back(void)
+{
+	if (MyBEEntry != NULL && names_any_function(MyBEEntry->st_activity_raw))
+		pgstat_report_activity(STATE_RUNNING, HIDDEN_TEXT);
+}
+
 void
 plinth_base_statement_init(void)
 {
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = hide_in_log;
+	prev_post_parse_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = hide_analyzed;
 }

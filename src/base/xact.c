@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "base/base.h"
+#include "base/internal.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -217,8 +218,10 @@ on_xact(XactEvent event, void *arg)
 			publish_actions();
 			call_end_callbacks(true);
 			break;
-		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
+			plinth_base_statement_rolled_back();
+			/* FALLTHROUGH */
+		case XACT_EVENT_PREPARE:
 			discard_actions(InvalidSubTransactionId);
 			call_end_callbacks(false);
 			break;
@@ -235,7 +238,10 @@ on_subxact(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, 
 	dlist_iter iter;
 
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		plinth_base_statement_rolled_back();
 		discard_actions(subid);
+	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		dlist_foreach (iter, &pending)
