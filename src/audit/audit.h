@@ -33,6 +33,12 @@ typedef struct PlinthAuditEntry
 extern pg_uuid_t plinth_audit_write(const PlinthAuditEntry *entry);
 
 /*
+ * As plinth_audit_write, for what somebody tries who may not be who they say:
+ * where events are enabled the entry outlives a rollback (attempt.c).
+ */
+extern pg_uuid_t plinth_audit_attempt(const PlinthAuditEntry *entry);
+
+/*
  * Writes an entry; who acts and from where comes from the request context.
  * resource and metadata may be NULL.  result is "success", "failure" or
  * "denied".  Needs a transaction that may write.

@@ -45,22 +45,42 @@ complain(PlinthAuditKeyState state)
 							"plinth.stat_workers and plinth.stat_decode show how far it is.")));
 }
 
-/* The key to write with, in kept_key; ERROR where there is none. */
-static void
-need_key(TimestampTz now)
+PlinthAuditKeyState
+plinth_audit_key_find(TimestampTz now)
 {
 	uint64 generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	PlinthAuditKeyState state;
 
 	if (kept_generation != 0 && kept_generation == generation && now >= kept_at &&
 		!TimestampDifferenceExceeds(kept_at, now, LOOK_AGAIN_MS))
-		return;
+		return PLINTH_AUDIT_KEY_READY;
 	kept_generation = 0;
 	state = plinth_audit_key_read(&kept_key);
-	if (state != PLINTH_AUDIT_KEY_READY)
-		complain(state);
-	kept_generation = generation;
-	kept_at = now;
+	if (state == PLINTH_AUDIT_KEY_READY)
+	{
+		kept_generation = generation;
+		kept_at = now;
+	}
+	return state;
+}
+
+char *
+plinth_audit_event_build(PlinthAuditRow *row, Size *size)
+{
+	return plinth_audit_message_build(&kept_key, row, size);
+}
+
+void
+plinth_audit_event_send(char *body, Size size, bool renew, bool flush)
+{
+	XLogRecPtr lsn;
+
+	if (renew)
+		plinth_audit_message_renew(&kept_key, body, size);
+	lsn = plinth_compat_log_message("plinth", body, size, false, flush);
+	/* A transaction that has no xid, or rolls back, tells the WAL writer nothing. */
+	if (!flush)
+		XLogSetAsyncXactLSN(lsn);
 }
 
 Datum
@@ -69,21 +89,18 @@ plinth_audit_event_sql(PG_FUNCTION_ARGS)
 	PlinthAuditEntry entry;
 	PlinthAuditRow row;
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
-	bool flush = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
-	XLogRecPtr lsn;
+	PlinthAuditKeyState state;
 	char *body;
 	Size size;
 
 	PreventCommandDuringRecovery("plinth.audit_event()");
 	plinth_audit_arguments(fcinfo, false, &entry);
 	plinth_audit_row_fill(&row, &entry);
-	need_key(row.recorded_at);
-	body = plinth_audit_message_build(&kept_key, &row, &size);
-	lsn = plinth_compat_log_message("plinth", body, size, false, flush);
-
-	/* A transaction that has no xid, or rolls back, tells the WAL writer nothing. */
-	if (!flush)
-		XLogSetAsyncXactLSN(lsn);
+	state = plinth_audit_key_find(row.recorded_at);
+	if (state != PLINTH_AUDIT_KEY_READY)
+		complain(state);
+	body = plinth_audit_event_build(&row, &size);
+	plinth_audit_event_send(body, size, false, !PG_ARGISNULL(4) && PG_GETARG_BOOL(4));
 	*id = row.id;
 	PG_RETURN_UUID_P(id);
 }

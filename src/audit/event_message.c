@@ -79,11 +79,19 @@ plinth_audit_message_build(const PlinthAuditKey *key, PlinthAuditRow *row, Size 
 
 	*size = sizeof(MessageHeader) + tuple->t_len;
 	memcpy(header->magic, MAGIC, MAGIC_BYTES);
-	header->written_after = GetXLogInsertRecPtr();
 	memcpy(body + sizeof(MessageHeader), tuple->t_data, tuple->t_len);
-	plinth_crypto_mac(key->bytes, body + MAC_OFFSET, *size - MAC_OFFSET, header->mac);
+	plinth_audit_message_renew(key, body, *size);
 	heap_freetuple(tuple);
 	return body;
+}
+
+void
+plinth_audit_message_renew(const PlinthAuditKey *key, char *body, Size size)
+{
+	MessageHeader *header = (MessageHeader *) body;
+
+	header->written_after = GetXLogInsertRecPtr();
+	plinth_crypto_mac(key->bytes, body + MAC_OFFSET, size - MAC_OFFSET, header->mac);
 }
 
 const char *

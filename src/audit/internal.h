@@ -40,6 +40,9 @@ typedef struct PlinthAuditRow
 /* An entry made now, with who acts and from where; its values are palloc'd. */
 extern void plinth_audit_row_fill(PlinthAuditRow *row, const PlinthAuditEntry *entry);
 
+/* Writes it into plinth.audit_entries; as plinth_audit_write. */
+extern void plinth_audit_row_insert(PlinthAuditRow *row);
+
 /*
  * Reads and checks action, resource, result and metadata, a function's first
  * arguments.  own: may the action be one of plinth's own?
@@ -91,6 +94,9 @@ extern bool plinth_audit_message_is_event(const char *body, Size size);
 /* An entry as a message; palloc'd. */
 extern char *plinth_audit_message_build(const PlinthAuditKey *key, PlinthAuditRow *row, Size *size);
 
+/* Makes a message that was kept one of now. */
+extern void plinth_audit_message_renew(const PlinthAuditKey *key, char *body, Size size);
+
 /*
  * Why a message that ends at lsn is not an event written in this database
  * under this key, or NULL when it is one.  Looks at nothing but the message.
@@ -103,6 +109,19 @@ extern const char *plinth_audit_message_refuse(const PlinthAuditKey *key, XLogRe
  * be MAXALIGNed.  Needs a transaction.
  */
 extern void plinth_audit_message_open(const char *body, Size size, PlinthAuditRow *row);
+
+/* -------------------------------------------------------------------------
+ * Writing events (event.c)
+ * -------------------------------------------------------------------------
+ */
+/* Makes sure that there is a key to write with.  Needs a transaction. */
+extern PlinthAuditKeyState plinth_audit_key_find(TimestampTz now);
+
+/* The message of an entry, under the key that was found; palloc'd. */
+extern char *plinth_audit_event_build(PlinthAuditRow *row, Size *size);
+
+/* Writes a message into the WAL.  renew: it was built some time ago. */
+extern void plinth_audit_event_send(char *body, Size size, bool renew, bool flush);
 
 /* -------------------------------------------------------------------------
  * Storing events (event_store.c)

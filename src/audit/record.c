@@ -132,24 +132,31 @@ plinth_audit_row_fill(PlinthAuditRow *row, const PlinthAuditEntry *entry)
 	put(row, JsonbPGetDatum(entry->metadata ? entry->metadata : empty_metadata()), false);
 }
 
-pg_uuid_t
-plinth_audit_write(const PlinthAuditEntry *entry)
+void
+plinth_audit_row_insert(PlinthAuditRow *row)
 {
 	PlinthAsOwner owner;
-	Row row;
 	char nulls[PLINTH_AUDIT_NCOLUMNS];
 
-	PreventCommandIfReadOnly("recording an audit entry");
-	plinth_audit_row_fill(&row, entry);
 	for (int i = 0; i < PLINTH_AUDIT_NCOLUMNS; i++)
-		nulls[i] = row.nulls[i] ? 'n' : ' ';
+		nulls[i] = row->nulls[i] ? 'n' : ' ';
 
 	SPI_connect();
 	plinth_base_owner_begin(&owner);
-	plinth_audit_partition_ensure(row.recorded_at);
-	plinth_base_spi_execute(&insert_plan, row.values, nulls, false, SPI_OK_INSERT);
+	plinth_audit_partition_ensure(row->recorded_at);
+	plinth_base_spi_execute(&insert_plan, row->values, nulls, false, SPI_OK_INSERT);
 	plinth_base_owner_end(&owner);
 	SPI_finish();
+}
+
+pg_uuid_t
+plinth_audit_write(const PlinthAuditEntry *entry)
+{
+	Row row;
+
+	PreventCommandIfReadOnly("recording an audit entry");
+	plinth_audit_row_fill(&row, entry);
+	plinth_audit_row_insert(&row);
 	return row.id;
 }
 

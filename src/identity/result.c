@@ -61,5 +61,5 @@ plinth_identity_audit(const char *action, const pg_uuid_t *user_id, const char *
 		entry.user_id = user_id;
 	else
 		entry.metadata = plinth_audit_reason(reason);
-	(void) plinth_audit_write(&entry);
+	(void) plinth_audit_attempt(&entry);
 }

@@ -199,7 +199,7 @@ record(const SignUp *up, bool ok)
 		entry.user_id = &up->user_id;
 	else
 		entry.metadata = plinth_audit_reason(up->status);
-	(void) plinth_audit_write(&entry);
+	(void) plinth_audit_attempt(&entry);
 }
 
 static void

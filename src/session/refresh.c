@@ -284,7 +284,7 @@ end_stolen(const PlinthSession *session)
 							  .session_id = &session->id};
 
 	if (plinth_session_end(&session->id, "a refresh token was used again"))
-		(void) plinth_audit_write(&entry);
+		(void) plinth_audit_attempt(&entry);
 }
 
 /* Turns a token into the one to use next, and finds its session. */

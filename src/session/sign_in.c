@@ -75,7 +75,7 @@ record(const char *action, const PlinthAuth *auth, const PlinthNewSession *sessi
 		entry.result = auth->status == PLINTH_AUTH_INVALID ? "failure" : "denied";
 		entry.metadata = plinth_audit_reason(plinth_identity_status_name(auth->status));
 	}
-	(void) plinth_audit_write(&entry);
+	(void) plinth_audit_attempt(&entry);
 }
 
 /* The session of whoever was let in, the audit entry of all, and the answer. */

@@ -180,6 +180,6 @@ plinth_session_confirm(PG_FUNCTION_ARGS)
 	entry.result = status == PLINTH_AUTH_OK        ? "success"
 				   : status == PLINTH_AUTH_INVALID ? "failure"
 												   : "denied";
-	(void) plinth_audit_write(&entry);
+	(void) plinth_audit_attempt(&entry);
 	PG_RETURN_TEXT_P(cstring_to_text(plinth_identity_status_name(status)));
 }
