@@ -102,4 +102,5 @@ DROP POLICY IF EXISTS audit_entries_admin ON plinth.audit_entries;
 CREATE POLICY audit_entries_admin ON plinth.audit_entries FOR SELECT TO plinth_admin USING (true);
 DROP POLICY IF EXISTS audit_entries_own ON plinth.audit_entries;
 CREATE POLICY audit_entries_own ON plinth.audit_entries FOR SELECT TO authenticated
-    USING (actor_user_id = (SELECT plinth.current_user_id()));
+    USING (actor_user_id = (SELECT plinth.current_user_id())
+           AND ((SELECT plinth.current_api_key_id()) IS NULL OR api_key_id = (SELECT plinth.current_api_key_id())));

@@ -213,4 +213,4 @@ DROP POLICY IF EXISTS identities_admin ON plinth.identities;
 CREATE POLICY identities_admin ON plinth.identities FOR SELECT TO plinth_admin USING (true);
 DROP POLICY IF EXISTS identities_own ON plinth.identities;
 CREATE POLICY identities_own ON plinth.identities FOR SELECT TO authenticated
-    USING (user_id = (SELECT plinth.current_user_id()));
+    USING (user_id = (SELECT plinth.current_user_id()) AND (SELECT plinth.current_api_key_id()) IS NULL);

@@ -284,10 +284,14 @@ label: at most 200 bytes; left out for none. 404 when there is no such session.'
 
 ('account', 'my_identities', false, 'STABLE', '', 'TABLE (provider text, subject text, created_at timestamptz, last_used_at timestamptz)', $body$
 BEGIN
+    IF plinth.current_api_key_id() IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT403', MESSAGE = 'not with an API key';
+    END IF;
     RETURN QUERY SELECT i.provider, i.subject, i.created_at, i.last_used_at FROM plinth.identities i
         WHERE i.user_id = plinth.current_user_id() ORDER BY i.provider, i.subject;
 END
-$body$, 'Who the user is to outside providers.'),
+$body$, 'Who the user is to outside providers.
+403 with an API key.'),
 
 ('account', 'link_identity', false, 'VOLATILE', 'provider_token text', 'boolean', $body$
 BEGIN
