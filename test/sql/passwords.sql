@@ -23,6 +23,28 @@ SELECT plinth.secret_verify('correct horse', hash) AS right, plinth.secret_verif
     ('$argon2id$v=19$m=8192,t=2,p=2$hOmIWULfJBE$jcNuaO/OtUzgyk1Sfe0aLQ'),
     ('$argon2i$v=19$m=4096,t=3,p=1$wEo9j1ZOKAA3Ed7m0sAyOg$tTiNSBARjULJv5bawv0dvThNsG9nxMjqqscu2+to8sM'),
     ('$argon2id$v=19$m=1024,t=1,p=4$5Rm69rm2vS+5I6IefCk0kMm4E1q3ezt62DuLvzHOGF8$uz8j1bU2Sri0UFu3IYCi8/aZbgMAIjKNd9MFz0IWGsOBc2qp62rQwciXs/LoPN+/VALBvPsKOeGBIcrQndnx1g')) v (hash);
+-- Made by libraries of others, each named with its version.
+SELECT made_by, secret, substr(hash, 2, position('$' in substr(hash, 2)) - 1) AS kind, plinth.secret_verify(secret, hash) AS right, plinth.secret_verify(secret || 'x', hash) AS wrong FROM (VALUES
+    ('argon2-cffi 25.1.0', 'correct horse', '$argon2id$v=19$m=1024,t=2,p=2$EYeNPibXWxAdwRsYBDTv5Q$mJd7BXIcVBFfl99YOmktHFeAAuM/hv8qhi3+uJKw/6A'),
+    ('argon2-cffi 25.1.0', 'pässwörd ✓', '$argon2id$v=19$m=1024,t=2,p=2$XE3RcM0XsHyjij2kqwZRPg$MRkgd+fuEabz0kbVX8Wp56+I+abDBCX9pHTNf3UPhYA'),
+    ('argon2-cffi 25.1.0', 'correct horse', '$argon2i$v=19$m=1024,t=2,p=1$1mYZFoXMGxYcM/lzu0e10g$9pvcGPHpQMSqHy5iHLiBPhdkl7J7P8UjfHrk0fjHHxc'),
+    ('argon2-cffi 25.1.0', 'pässwörd ✓', '$argon2i$v=19$m=1024,t=2,p=1$k1T9TBlLkkViKASWl3yAGg$AmIzDpdKDgU2NEmwaRnSxFvarZAr9MbAcEVK99rWovU'),
+    ('bcrypt (PyCA) 4.0.1', 'correct horse', '$2b$04$1GTOyzrgJ8iAQ.NVJO3bu.WVwUZF1.jWXMTHXvGZXbXdqf2Se2KNW'),
+    ('bcrypt (PyCA) 4.0.1', 'correct horse', '$2a$04$gdJGj2oAE/V6GU3QUch0NOFD24r38hqm7WY8swQ67HBdSF2Z5124O'),
+    ('passlib 1.7.4', 'correct horse', '$argon2id$v=19$m=512,t=3,p=1$hTAmBMDYGyNkrJUSolTqvQ$6mwBlr56Vp5SbQS7lwr7oly1iBwIx7kH'),
+    ('passlib 1.7.4', 'correct horse', '$2y$04$USe2mKJqC9UnF9OrtVMaS.e3nJZLwOK/BkKL36sWw8HjauEm47.YW'),
+    ('bcrypt (PyCA) 4.0.1', 'pässwörd ✓', '$2b$04$zrYs.zHZIL1EIVv.iXarc.kPuTlMj8IPev7xBsNH1yQyvML/uZ6IC'),
+    ('bcrypt (PyCA) 4.0.1', 'pässwörd ✓', '$2a$04$v.w2j81y/enQqti/ykyK8uOE0VcGoi6b6ee21h9nHnXZl3n3QdEHq'),
+    ('passlib 1.7.4', 'pässwörd ✓', '$argon2id$v=19$m=512,t=3,p=1$EIJwzplzTmlNiVHK2RujlA$zh5Ra7IBTTLffRFLdf67Jy/60dZ0awXN'),
+    ('passlib 1.7.4', 'pässwörd ✓', '$2y$04$2g05l9v1DzzGNac8zGbTeev7qxph6GpM.dxa3ewGEw7Xpa.YZhw1W'),
+    ('bcryptjs 3.0.3', 'correct horse', '$2b$04$uRgkWyW9AOESM7pYrZsiNuyii8UShanHvNj6NOAW2oCOi4GO7ydMe'),
+    ('@node-rs/argon2 2.2.1', 'correct horse', '$argon2id$v=19$m=1024,t=2,p=1$eirLK7hYLE7o0V7LJAHRQQ$+zBz4wolwNAle6whDVnk3KxEAkICKFEyNwrtcLyyZMM'),
+    ('@node-rs/argon2 2.2.1', 'correct horse', '$argon2i$v=19$m=1024,t=3,p=3$Vs2K0uqEEYK9B7sp/8FWIw$UiqFMZUGUa2Fg7PM6NncoIILLKJNxXAPi8Opx1W5V2IZsnYLnC+8ByKFhLR2Nidc'),
+    ('@node-rs/bcrypt 2.0.0', 'correct horse', '$2b$04$j0EDfcZkzsP1H5kjmNUoN.fN6dbSS8sZl4tURtSsaoYPS1dy3X2X6'),
+    ('bcryptjs 3.0.3', 'pässwörd ✓', '$2b$04$D6TpdUD9nm7nMxmkrp38auI5.mq3hTH2Vkue1l3tDKsTmvQ4Jpn5G'),
+    ('@node-rs/argon2 2.2.1', 'pässwörd ✓', '$argon2id$v=19$m=1024,t=2,p=1$r9e3AuXqkOvuPAGV8/7HfA$UyKRvyqUkWBqk1B4+zFaUp9x9DQDrKE+UrBsp6goaxI'),
+    ('@node-rs/argon2 2.2.1', 'pässwörd ✓', '$argon2i$v=19$m=1024,t=3,p=3$nxvfx06owX4YfZ4J5CKjKw$OmEjrf4PTAxCdB7OzWHueKgGgJIQFDpAKWJFc4a/ZEeHAESH6PdtIteyq75SqULq'),
+    ('@node-rs/bcrypt 2.0.0', 'pässwörd ✓', '$2b$04$4kccbnPnLuXhATIF8ej3y.12ENx9QcA9ggG4jwim2Nhp83xoXoI0C')) v (made_by, secret, hash);
 -- What is none of them fits nothing, and nobody takes an hour by one.
 SELECT h, plinth.secret_verify('U*U', h) FROM (VALUES ('$2x$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW'), ('$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOe'),
     ('$2a$03$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW'), ('$2a$xx$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW'), ('$1$salt$qJH7.N4xYta3aEG/dfqo/0')) v (h);
