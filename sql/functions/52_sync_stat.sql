@@ -1,12 +1,13 @@
 -- sync: how far it is, and waiting for it.
 
-CREATE OR REPLACE FUNCTION plinth.sync_wait(timeout interval DEFAULT NULL) RETURNS boolean
+CREATE OR REPLACE FUNCTION plinth.sync_wait(timeout interval DEFAULT NULL, name text DEFAULT NULL) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_wait';
-COMMENT ON FUNCTION plinth.sync_wait(interval) IS
+COMMENT ON FUNCTION plinth.sync_wait(interval, text) IS
 'Waits until all that committed before the call is in MongoDB; false when the timeout passes first, or a mapping is blocked.
 timeout: how long at most; NULL for as long as it takes. What this transaction itself changed is not waited for.
+name: of one mapping, which alone is waited for, whatever the others of its server are doing; NULL for all.
 Mappings that were paused by sync_pause and dead letters are not waited for. Nor is a blocked mapping: when all else is delivered, a WARNING names it, if the caller may see it, and the result is false.
-Errors: 55000 during recovery, 22023 for a timeout below 0.';
+Of the one that is named both are told so at once. Errors: 55000 during recovery, 22023 for a timeout below 0, 42704 and 42501 for a name as sync_verify.';
 
 CREATE OR REPLACE FUNCTION plinth._sync_stat(
         mapping_id bigint, OUT state text, OUT lag_bytes bigint, OUT lag_ms bigint, OUT documents_replaced bigint,
@@ -50,7 +51,7 @@ SELECT m.name, m.relation, m.server_name, m.collection,
 COMMENT ON VIEW plinth.stat_sync IS 'Each sync mapping: what it does, how far it is, what is wrong.';
 ALTER VIEW plinth.stat_sync OWNER TO plinth_owner;
 
-REVOKE ALL ON FUNCTION plinth.sync_wait(interval), plinth._sync_stat(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION plinth.sync_wait(interval), plinth._sync_stat(bigint) TO PUBLIC;
+REVOKE ALL ON FUNCTION plinth.sync_wait(interval, text), plinth._sync_stat(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plinth.sync_wait(interval, text), plinth._sync_stat(bigint) TO PUBLIC;
 REVOKE ALL ON plinth.stat_sync FROM PUBLIC;
 GRANT SELECT ON plinth.stat_sync TO PUBLIC;

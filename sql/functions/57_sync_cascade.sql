@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION plinth.sync_cascade(name text, key text)
 COMMENT ON FUNCTION plinth.sync_cascade(text, text) IS
 'Deletes, or makes anonymous, every row that names a key, by the cascade''s rules, and returns what it did.
 name: of the cascade. key: the value, as text. Tables that refer to others come before those. Runs as the tables'' owner, as foreign keys do, in the caller''s transaction.
-Returns a row a rule, and one a table that foreign keys and triggers changed besides (by_rule false; needs track_counts), with action deleted, anonymised, kept or updated, how many rows, and the mappings and collections whose documents follow: they have when plinth.sync_wait says so after the commit.
+Returns a row a rule, and one a table that foreign keys and triggers changed besides (by_rule false; needs track_counts), with action deleted, anonymised, kept or updated, how many rows, and those mappings and collections that the caller may see whose documents follow: they have when plinth.sync_wait says so after the commit.
 Errors: 42704 without rules of that name, 42501 for those who are not members of the tables'' owner, or where a table has another owner now, the key type''s own for what is no value of it.';
 
 REVOKE ALL ON FUNCTION plinth.sync_cascade_rule(text, regclass, name, text, jsonb),

@@ -204,6 +204,7 @@ plinth_mongo_close(PlinthMongoClient *client)
 		plinth_mongo_driver_close(client);
 		plinth_mongo_leave(client);
 	}
+	plinth_mongo_scan_forget(client);
 	plinth_mongo_uri_free(&client->uri);
 	wipe(client->password);
 	bson_free(client->database);

@@ -40,6 +40,25 @@ typedef struct MongoUri
 	bool tls;
 } MongoUri;
 
+/* What scan.c has open; all 0 for nothing. */
+typedef enum MongoScanStage
+{
+	MONGO_SCAN_ALL,   /* of all */
+	MONGO_SCAN_CLASS, /* of what is behind an _id, of the same class of types */
+	MONGO_SCAN_BEHIND /* of the classes behind that */
+} MongoScanStage;
+
+typedef struct MongoScan
+{
+	int64 cursor; /* the server's; 0 when none is open */
+	MongoScanStage stage;
+	char *collection;
+	bool ids_only;
+	uint8 *last; /* {"_id": value} that it stands behind */
+	uint32 lastlen;
+	int64 opened_at;
+} MongoScan;
+
 struct PlinthMongoClient
 {
 	MongoUri uri;
@@ -58,6 +77,7 @@ struct PlinthMongoClient
 	bool endless;                   /* does so now */
 	bool latch_was_set;
 	bool cancelled;
+	MongoScan scan;
 	PlinthMongoWork meanwhile; /* NULL for none */
 	void *meanwhile_arg;
 	ErrorData *meanwhile_error; /* raised by plinth_mongo_leave */
@@ -131,13 +151,18 @@ extern PlinthMongoStatus plinth_mongo_run(PlinthMongoClient *client, const bson_
 extern bool plinth_mongo_add_write_options(bson_t *command);
 extern bool plinth_mongo_add_read_options(bson_t *command);
 
-/* scan.c: runs a find or its like (which it destroys) and reads all of its result */
+/* find.c: what a find or its like returns */
 typedef struct MongoDocuments
 {
 	PlinthBson *items; /* palloc'd */
 	int count;
 	int room;
 } MongoDocuments;
+/* Runs a find, or a getMore, as it stands; *cursor_id is 0 when there is no more. */
+extern PlinthMongoStatus plinth_mongo_read_batch(PlinthMongoClient *client, const bson_t *command,
+												 MongoDocuments *documents, int64 *cursor_id,
+												 PlinthMongoError *error);
+/* Runs a find or its like (which it destroys) and reads all of its result. */
 extern PlinthMongoStatus plinth_mongo_read_all(PlinthMongoClient *client, const char *collection,
 											   bson_t *find, MongoDocuments *documents,
 											   PlinthMongoError *error);
@@ -156,7 +181,12 @@ extern PlinthMongoStatus plinth_mongo_insert_ordered(PlinthMongoClient *client,
 /* True with the op's error filled. */
 extern bool plinth_mongo_op_too_large(PlinthMongoOp *op);
 
-/* scan.c: which of these _ids there are: {"_id": value} of each, palloc'd. */
+extern void plinth_mongo_append_id_only(bson_t *command);
+
+/* scan.c: before the client goes */
+extern void plinth_mongo_scan_forget(PlinthMongoClient *client);
+
+/* find.c: which of these _ids there are: {"_id": value} of each, palloc'd. */
 extern PlinthMongoStatus plinth_mongo_find_ids(PlinthMongoClient *client, const char *collection,
 											   const PlinthBson *ids, int nids, PlinthBson **items,
 											   int *nitems, PlinthMongoError *error);

@@ -142,7 +142,9 @@ extern PlinthMongoStatus plinth_mongo_conflict_holder(PlinthMongoClient *client,
 /*
  * Finds at most limit documents in _id order with _id greater than after
  * (a {"_id": value} document; empty data for the start), whole or only their
- * _id.  Results are palloc'd.
+ * _id.  Results are palloc'd.  What goes on behind the last of the call before
+ * takes from the cursor that it left open, and so may miss what has been
+ * inserted since.
  */
 extern PlinthMongoStatus plinth_mongo_scan(PlinthMongoClient *client, const char *collection,
 										   PlinthBson after, bool ids_only, int limit,

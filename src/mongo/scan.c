@@ -1,11 +1,18 @@
 /*
  * scan.c
- *		Reading documents in _id order, or by their _ids.
+ *		Reading a collection in _id order, page by page.
+ *
+ * A client keeps one scan's cursor open between calls, so that the server looks
+ * for the place once and not with each page.  It is only a shortcut: the place
+ * is the _id that the caller hands in, and whenever the cursor does not stand
+ * right behind it (another scan came between, a page is read again), has been
+ * open for long, or is no more (ended by the server, gone with it), it is
+ * opened anew behind that _id.  So what is read through it may be as old as
+ * the cursor, CURSOR_MS at most on a server that reads it all beforehand.
  *
  * $gt compares only within a class of types, while _ids of a collection may
  * be of any: when the class of the last _id is used up, a second query asks
- * for the classes behind it.  Cursors are read to their end at once, by plain
- * commands, since no cursor may outlive a call.
+ * for the classes behind it.
  */
 #include "postgres.h"
 
@@ -13,9 +20,8 @@
 
 #include "mongo/client_int.h"
 
-/* A batch of the server's is 16 MB anyway; this bounds the size of one $in. */
-#define MAX_IDS 10000
-#define MAX_ID_BYTES 8000000
+/* Servers end a cursor that nobody asks for 10 min, and may have to wait for one that is open. */
+#define CURSOR_MS 300000
 
 /*
  * BSON's classes in MongoDB's sort order, as $type's numbers.  Deprecated
@@ -38,123 +44,6 @@ class_of(bson_type_t type)
 		}
 	}
 	return lengthof(class_types) - 1;
-}
-
-static void
-add_document(MongoDocuments *documents, const uint8 *data, uint32 len)
-{
-	PlinthBson *item;
-
-	if (documents->count == documents->room)
-	{
-		documents->room = Max(64, documents->room * 2);
-		documents->items =
-			documents->items == NULL
-				? palloc(documents->room * sizeof(PlinthBson))
-				: repalloc_huge(documents->items, documents->room * sizeof(PlinthBson));
-	}
-	item = &documents->items[documents->count++];
-	item->len = len;
-	item->data = palloc(len);
-	memcpy(item->data, data, len);
-}
-
-/* Takes a find's or getMore's batch; *cursor_id is 0 when there is no more. */
-static bool
-take_batch(PlinthBson reply, MongoDocuments *documents, int64 *cursor_id)
-{
-	bson_t view;
-	bson_iter_t iter;
-	bson_iter_t cursor;
-	bool found = false;
-
-	*cursor_id = 0;
-	if (!bson_init_static(&view, reply.data, reply.len) ||
-		!bson_iter_init_find(&iter, &view, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-		!bson_iter_recurse(&iter, &cursor))
-		return false;
-	while (bson_iter_next(&cursor))
-	{
-		const char *key = bson_iter_key(&cursor);
-		bson_iter_t item;
-
-		if (strcmp(key, "id") == 0)
-			*cursor_id = bson_iter_as_int64(&cursor);
-		else if ((strcmp(key, "firstBatch") == 0 || strcmp(key, "nextBatch") == 0) &&
-				 BSON_ITER_HOLDS_ARRAY(&cursor) && bson_iter_recurse(&cursor, &item))
-		{
-			found = true;
-			while (bson_iter_next(&item))
-			{
-				const uint8 *data;
-				uint32 len;
-
-				if (!BSON_ITER_HOLDS_DOCUMENT(&item))
-					return false;
-				bson_iter_document(&item, &len, &data);
-				add_document(documents, data, len);
-			}
-		}
-	}
-	return found;
-}
-
-/* Runs a find or its like (which it destroys) and reads all of its result. */
-PlinthMongoStatus
-plinth_mongo_read_all(PlinthMongoClient *client, const char *collection, bson_t *find,
-					  MongoDocuments *documents, PlinthMongoError *error)
-{
-	PlinthMongoStatus status;
-	int64 cursor_id = 0;
-
-	plinth_mongo_add_read_options(find);
-	do
-	{
-		PlinthBson reply;
-
-		status = plinth_mongo_run(client, find, &reply, error);
-		if (status != PLINTH_MONGO_OK)
-			break;
-		if (!take_batch(reply, documents, &cursor_id))
-		{
-			status = PLINTH_MONGO_OTHER;
-			plinth_mongo_error_set(error, status, 0, "the server's reply to find has no batch");
-			break;
-		}
-		pfree(reply.data);
-		if (cursor_id != 0)
-		{
-			bson_reinit(find);
-			BSON_APPEND_INT64(find, "getMore", cursor_id);
-			BSON_APPEND_UTF8(find, "collection", collection);
-		}
-	} while (cursor_id != 0);
-	bson_destroy(find);
-	return status;
-}
-
-static void
-append_id_only(bson_t *command)
-{
-	bson_t projection;
-
-	BSON_APPEND_DOCUMENT_BEGIN(command, "projection", &projection);
-	BSON_APPEND_INT32(&projection, "_id", 1);
-	bson_append_document_end(command, &projection);
-}
-
-static void
-append_order_and_limit(bson_t *command, bool ids_only, int limit)
-{
-	bson_t sort;
-
-	BSON_APPEND_DOCUMENT_BEGIN(command, "sort", &sort);
-	BSON_APPEND_INT32(&sort, "_id", 1);
-	bson_append_document_end(command, &sort);
-	if (ids_only)
-		append_id_only(command);
-	BSON_APPEND_INT32(command, "limit", limit);
-	BSON_APPEND_INT32(command, "batchSize", limit);
 }
 
 /* NaN is below all numbers but equal to itself only in comparisons. */
@@ -218,115 +107,186 @@ append_classes_after(bson_t *command, int class)
 	bson_append_document_end(command, &filter);
 }
 
+/* Forgets the cursor, which the server may still have. */
+void
+plinth_mongo_scan_forget(PlinthMongoClient *client)
+{
+	MongoScan *scan = &client->scan;
+
+	bson_free(scan->collection);
+	bson_free(scan->last);
+	memset(scan, 0, sizeof(*scan));
+}
+
+/* Has the server end it; where that fails it does so by itself some time. */
+static void
+end_cursor(PlinthMongoClient *client)
+{
+	MongoScan *scan = &client->scan;
+
+	if (scan->cursor != 0)
+	{
+		bson_t command = BSON_INITIALIZER;
+		bson_t cursors;
+		PlinthMongoError error;
+		PlinthBson reply;
+
+		BSON_APPEND_UTF8(&command, "killCursors", scan->collection);
+		BSON_APPEND_ARRAY_UNSAFE_BEGIN(&command, "cursors", &cursors);
+		BSON_APPEND_INT64(&cursors, "0", scan->cursor);
+		bson_append_array_end(&command, &cursors);
+		(void) plinth_mongo_run(client, &command, &reply, &error);
+		if (reply.data != NULL)
+			pfree(reply.data);
+		bson_destroy(&command);
+	}
+	plinth_mongo_scan_forget(client);
+}
+
+/* Does the cursor stand right behind after? */
+static bool
+goes_on(const MongoScan *scan, const char *collection, PlinthBson after, bool ids_only)
+{
+	return scan->cursor != 0 && scan->ids_only == ids_only && after.len == scan->lastlen &&
+		   memcmp(after.data, scan->last, after.len) == 0 &&
+		   strcmp(collection, scan->collection) == 0 &&
+		   plinth_mongo_now() - scan->opened_at < CURSOR_MS;
+}
+
+/* The _id that the next document comes behind; false at the start. */
+static bool
+find_place(PlinthBson after, const MongoDocuments *documents, bson_t *view, bson_iter_t *iter)
+{
+	PlinthBson place = documents->count > 0 ? documents->items[documents->count - 1] : after;
+
+	return place.data != NULL && bson_init_static(view, place.data, place.len) &&
+		   bson_iter_init_find(iter, view, "_id");
+}
+
+/* Opens a cursor: of all, of what is behind place in its class, or of the classes behind that. */
+static PlinthMongoStatus
+open_cursor(PlinthMongoClient *client, const char *collection, bson_iter_t *place, bool ids_only,
+			int limit, MongoDocuments *documents, PlinthMongoError *error)
+{
+	MongoScan *scan = &client->scan;
+	bson_t command = BSON_INITIALIZER;
+	PlinthMongoStatus status;
+	bson_t sort;
+
+	BSON_APPEND_UTF8(&command, "find", collection);
+	if (scan->stage == MONGO_SCAN_CLASS)
+		append_after(&command, place);
+	else if (scan->stage == MONGO_SCAN_BEHIND)
+		append_classes_after(&command, class_of(bson_iter_type(place)));
+	BSON_APPEND_DOCUMENT_BEGIN(&command, "sort", &sort);
+	BSON_APPEND_INT32(&sort, "_id", 1);
+	bson_append_document_end(&command, &sort);
+	if (ids_only)
+		plinth_mongo_append_id_only(&command);
+	/* A single one is no scan. */
+	if (limit == 1)
+		BSON_APPEND_INT32(&command, "limit", 1);
+	BSON_APPEND_INT32(&command, "batchSize", limit);
+	plinth_mongo_add_read_options(&command);
+	status = plinth_mongo_read_batch(client, &command, documents, &scan->cursor, error);
+	bson_destroy(&command);
+	scan->opened_at = plinth_mongo_now();
+	return status;
+}
+
+static PlinthMongoStatus
+read_cursor(PlinthMongoClient *client, const char *collection, int limit, MongoDocuments *documents,
+			PlinthMongoError *error)
+{
+	bson_t command = BSON_INITIALIZER;
+	PlinthMongoStatus status;
+
+	BSON_APPEND_INT64(&command, "getMore", client->scan.cursor);
+	BSON_APPEND_UTF8(&command, "collection", collection);
+	BSON_APPEND_INT32(&command, "batchSize", limit);
+	status = plinth_mongo_read_batch(client, &command, documents, &client->scan.cursor, error);
+	bson_destroy(&command);
+	return status;
+}
+
+/* Is there a class behind the one that was just read to its end? */
+static bool
+move_on(MongoScan *scan, bool has_place, bson_iter_t *place)
+{
+	if (scan->stage != MONGO_SCAN_CLASS || !has_place ||
+		bson_iter_type(place) == BSON_TYPE_MINKEY ||
+		class_of(bson_iter_type(place)) == lengthof(class_types) - 1)
+		return false;
+	scan->stage = MONGO_SCAN_BEHIND;
+	return true;
+}
+
+/* Reads until there are limit documents, or no more. */
+static PlinthMongoStatus
+fill(PlinthMongoClient *client, const char *collection, PlinthBson after, bool ids_only, int limit,
+	 MongoDocuments *documents, PlinthMongoError *error)
+{
+	MongoScan *scan = &client->scan;
+	PlinthMongoStatus status = PLINTH_MONGO_OK;
+	bool began = scan->cursor != 0;
+	bool opened = false;
+
+	while (status == PLINTH_MONGO_OK && documents->count < limit)
+	{
+		int left = limit - documents->count;
+		bson_t view;
+		bson_iter_t place;
+		bool has_place = find_place(after, documents, &view, &place);
+
+		if (scan->cursor != 0)
+		{
+			status = read_cursor(client, collection, left, documents, error);
+			if (status == PLINTH_MONGO_OK || status == PLINTH_MONGO_CANCELLED || opened)
+				continue;
+			/* It is no more, or cannot be had any more: once more from where it stood. */
+			status = PLINTH_MONGO_OK;
+			scan->stage = MONGO_SCAN_CLASS;
+		}
+		else if (!began)
+			scan->stage = has_place ? MONGO_SCAN_CLASS : MONGO_SCAN_ALL;
+		else if (!move_on(scan, has_place, &place))
+			break;
+		began = opened = true;
+		status = open_cursor(client, collection, &place, ids_only, left, documents, error);
+	}
+	return status;
+}
+
 PlinthMongoStatus
 plinth_mongo_scan(PlinthMongoClient *client, const char *collection, PlinthBson after,
 				  bool ids_only, int limit, PlinthBson **items, int *nitems,
 				  PlinthMongoError *error)
 {
+	MongoScan *scan = &client->scan;
 	MongoDocuments documents = {0};
-	bson_t view;
-	bson_iter_t iter;
-	bson_t find;
-	bool has_after;
-	int utf8len;
 	PlinthMongoStatus status;
-
-	*items = NULL;
-	*nitems = 0;
-	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
-	has_after = after.data != NULL && bson_init_static(&view, after.data, after.len) &&
-				bson_iter_init_find(&iter, &view, "_id");
-
-	bson_init(&find);
-	BSON_APPEND_UTF8(&find, "find", collection);
-	if (has_after)
-		append_after(&find, &iter);
-	append_order_and_limit(&find, ids_only, limit);
-	status = plinth_mongo_read_all(client, collection, &find, &documents, error);
-
-	if (status == PLINTH_MONGO_OK && has_after && documents.count < limit &&
-		class_of(bson_iter_type(&iter)) < lengthof(class_types) - 1 &&
-		bson_iter_type(&iter) != BSON_TYPE_MINKEY)
-	{
-		bson_init(&find);
-		BSON_APPEND_UTF8(&find, "find", collection);
-		append_classes_after(&find, class_of(bson_iter_type(&iter)));
-		append_order_and_limit(&find, ids_only, limit - documents.count);
-		status = plinth_mongo_read_all(client, collection, &find, &documents, error);
-	}
-	*items = documents.items;
-	*nitems = documents.count;
-	return status;
-}
-
-/* find {_id: {$in: ids[from…]}}; returns how many ids it took. */
-static int
-append_in(bson_t *command, const PlinthBson *ids, int from, int nids)
-{
-	bson_t filter;
-	bson_t condition;
-	bson_t list;
-	int count = 0;
-	Size bytes = 0;
-
-	BSON_APPEND_DOCUMENT_BEGIN(command, "filter", &filter);
-	BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &condition);
-	BSON_APPEND_ARRAY_UNSAFE_BEGIN(&condition, "$in", &list);
-	while (from + count < nids && count < MAX_IDS && bytes < MAX_ID_BYTES)
-	{
-		bson_t view;
-		bson_iter_t iter;
-		char buffer[16];
-		const char *key;
-		int keylen = (int) bson_uint32_to_string(count, &key, buffer, sizeof(buffer));
-
-		if (bson_init_static(&view, ids[from + count].data, ids[from + count].len) &&
-			bson_iter_init_find(&iter, &view, "_id"))
-			bson_append_iter(&list, key, keylen, &iter);
-		bytes += ids[from + count].len;
-		count++;
-	}
-	bson_append_array_end(&condition, &list);
-	bson_append_document_end(&filter, &condition);
-	bson_append_document_end(command, &filter);
-	return count;
-}
-
-static PlinthMongoStatus
-find(PlinthMongoClient *client, const char *collection, const PlinthBson *ids, int nids,
-	 bool ids_only, PlinthBson **items, int *nitems, PlinthMongoError *error)
-{
-	MongoDocuments documents = {0};
-	PlinthMongoStatus status = PLINTH_MONGO_OK;
 	int utf8len;
 
 	plinth_mongo_error_clear(error);
 	collection = plinth_mongo_to_utf8(collection, strlen(collection), &utf8len);
-	for (int done = 0; done < nids && status == PLINTH_MONGO_OK;)
+	if (!goes_on(scan, collection, after, ids_only))
+		end_cursor(client);
+	status = fill(client, collection, after, ids_only, limit, &documents, error);
+	if (status == PLINTH_MONGO_OK && scan->cursor != 0)
 	{
-		bson_t command = BSON_INITIALIZER;
+		PlinthBson last = plinth_mongo_id_of(documents.items[documents.count - 1]);
 
-		BSON_APPEND_UTF8(&command, "find", collection);
-		done += append_in(&command, ids, done, nids);
-		if (ids_only)
-			append_id_only(&command);
-		status = plinth_mongo_read_all(client, collection, &command, &documents, error);
+		bson_free(scan->collection);
+		bson_free(scan->last);
+		scan->collection = bson_strdup(collection);
+		scan->ids_only = ids_only;
+		scan->last = bson_malloc(last.len);
+		scan->lastlen = last.len;
+		memcpy(scan->last, last.data, last.len);
 	}
+	else
+		plinth_mongo_scan_forget(client);
 	*items = documents.items;
 	*nitems = documents.count;
 	return status;
-}
-
-PlinthMongoStatus
-plinth_mongo_find(PlinthMongoClient *client, const char *collection, const PlinthBson *ids,
-				  int nids, PlinthBson **items, int *nitems, PlinthMongoError *error)
-{
-	return find(client, collection, ids, nids, false, items, nitems, error);
-}
-
-PlinthMongoStatus
-plinth_mongo_find_ids(PlinthMongoClient *client, const char *collection, const PlinthBson *ids,
-					  int nids, PlinthBson **items, int *nitems, PlinthMongoError *error)
-{
-	return find(client, collection, ids, nids, true, items, nitems, error);
 }

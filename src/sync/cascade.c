@@ -278,26 +278,32 @@ read_counts(void)
 	return result;
 }
 
-/* One row of the report; the documents that follow are those of the table's mappings, and of queries that read it; what only grows keeps what it has. */
+/*
+ * One row of the report; the documents that follow are those of the table's
+ * mappings, and of queries that read it, as far as the caller may see these;
+ * what only grows keeps what it has.
+ */
 static void
-report(ReturnSetInfo *rsinfo, Oid relation, const char *action, bool by_rule, int64 count)
+report(ReturnSetInfo *rsinfo, Oid caller, Oid relation, const char *action, bool by_rule,
+	   int64 count)
 {
 	static PlinthPlan plan = {
 		"SELECT coalesce(array_agg(m.name ORDER BY m.name), '{}'),"
 		" coalesce(array_agg(m.collection ORDER BY m.name), '{}')"
 		" FROM plinth.sync_mappings m WHERE m.kind <> 'append' AND (m.relation = $1 OR EXISTS ("
-		" SELECT FROM plinth.sync_sources s WHERE s.mapping_id = m.id AND s.relation = $1))",
-		1,
-		{OIDOID},
+		" SELECT FROM plinth.sync_sources s WHERE s.mapping_id = m.id AND s.relation = $1))"
+		" AND (pg_has_role($2, m.owner, 'USAGE') OR pg_has_role($2, 'plinth_admin', 'USAGE'))",
+		2,
+		{OIDOID, OIDOID},
 		NULL};
-	Datum argument[1] = {ObjectIdGetDatum(relation)};
+	Datum arguments[2] = {ObjectIdGetDatum(relation), ObjectIdGetDatum(caller)};
 	Datum values[6];
 	bool nulls[6] = {false};
 	PlinthSyncApi api;
 	bool isnull;
 
 	plinth_sync_api_begin(&api);
-	plinth_base_spi_execute(&plan, argument, NULL, false, SPI_OK_SELECT);
+	plinth_base_spi_execute(&plan, arguments, NULL, false, SPI_OK_SELECT);
 	values[0] = ObjectIdGetDatum(relation);
 	values[1] = CStringGetTextDatum(action);
 	values[2] = BoolGetDatum(by_rule);
@@ -310,7 +316,7 @@ report(ReturnSetInfo *rsinfo, Oid relation, const char *action, bool by_rule, in
 
 /* What was done to tables beyond what the rules did to them. */
 static void
-report_others(ReturnSetInfo *rsinfo, List *before, List *after, List *rules)
+report_others(ReturnSetInfo *rsinfo, Oid caller, List *before, List *after, List *rules)
 {
 	ListCell *cell;
 	ListCell *inner;
@@ -339,9 +345,9 @@ report_others(ReturnSetInfo *rsinfo, List *before, List *after, List *rules)
 				counts->updated -= rule->count;
 		}
 		if (counts->deleted > 0)
-			report(rsinfo, counts->relation, "deleted", false, counts->deleted);
+			report(rsinfo, caller, counts->relation, "deleted", false, counts->deleted);
 		if (counts->updated > 0)
-			report(rsinfo, counts->relation, "updated", false, counts->updated);
+			report(rsinfo, caller, counts->relation, "updated", false, counts->updated);
 	}
 }
 
@@ -367,10 +373,10 @@ plinth_sync_cascade(PG_FUNCTION_ARGS)
 	{
 		CascadeRule *rule = lfirst(cell);
 
-		report((ReturnSetInfo *) fcinfo->resultinfo, rule->relation, done[rule->action], true,
-			   rule->count);
+		report((ReturnSetInfo *) fcinfo->resultinfo, GetUserId(), rule->relation,
+			   done[rule->action], true, rule->count);
 	}
-	report_others((ReturnSetInfo *) fcinfo->resultinfo, before, read_counts(), rules);
+	report_others((ReturnSetInfo *) fcinfo->resultinfo, GetUserId(), before, read_counts(), rules);
 	plinth_audit_record("plinth.sync_cascade", psprintf("%s:%s", name, key), "success", NULL);
 	return (Datum) 0;
 }

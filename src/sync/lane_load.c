@@ -43,6 +43,7 @@ mapping_create(PlinthLane *lane, int64 id)
 	mapping->tasks_context =
 		AllocSetContextCreate(lane->context, "plinth sync tasks", ALLOCSET_SMALL_SIZES);
 	mapping->stat.key.database = MyDatabaseId;
+	mapping->stat.key.extension = plinth_base_extension_oid();
 	mapping->stat.key.mapping = id;
 	mapping->shape_stale = true;
 	plinth_sync_dirty_init(&mapping->dirty, lane->context);

@@ -196,37 +196,10 @@ lag_lsn(PlinthLane *lane, PlinthLaneMapping *mapping)
 
 	if (mapping->stored_owed || mapping->via_stored)
 		return mapping->stat.lag_lsn;
+	if (mapping->sweep_lsn != InvalidXLogRecPtr &&
+		(least == InvalidXLogRecPtr || mapping->sweep_lsn < least))
+		return mapping->sweep_lsn;
 	return least == InvalidXLogRecPtr ? lane->progress : least;
-}
-
-void
-plinth_sync_report_stats(PlinthLane *lane)
-{
-	ListCell *lc;
-
-	foreach (lc, lane->mappings)
-	{
-		PlinthLaneMapping *mapping = lfirst(lc);
-		PlinthSyncStat *stat = &mapping->stat;
-
-		strlcpy(stat->state, state_of(lane, mapping), sizeof(stat->state));
-		if (mapping->def->problem != NULL && mapping->def->blocked == NULL)
-			snprintf(stat->last_error, sizeof(stat->last_error), "%s\n%s", mapping->def->problem,
-					 mapping->def->problem_hint);
-		stat->next_try_at = Max(lane->retry_at, mapping->retry_at);
-		stat->key.share = lane->share;
-		stat->keys_in_memory = mapping->dirty.nowed + mapping->via.nowed;
-		stat->oldest_at = 0;
-		if (!dlist_is_empty(&mapping->dirty.owed))
-			stat->oldest_at =
-				dlist_container(PlinthDirtyKey, node, mapping->dirty.owed.head.next)->seen_at;
-		stat->lag_lsn = lag_lsn(lane, mapping);
-		plinth_sync_watch(lane, mapping);
-		plinth_sync_stat_set(stat);
-		plinth_sync_watch_tell(lane, mapping);
-	}
-	lane->last_stats = GetCurrentTimestamp();
-	plinth_worker_report(lane->retry_at != 0 ? "unreachable" : "running", lane->server);
 }
 
 /* Somebody wants it so, or must act first: who waits is told instead. */
@@ -255,6 +228,37 @@ owes_elsewhere(PlinthLane *lane, PlinthLaneMapping *mapping)
 	return false;
 }
 
+void
+plinth_sync_report_stats(PlinthLane *lane)
+{
+	ListCell *lc;
+
+	foreach (lc, lane->mappings)
+	{
+		PlinthLaneMapping *mapping = lfirst(lc);
+		PlinthSyncStat *stat = &mapping->stat;
+
+		strlcpy(stat->state, state_of(lane, mapping), sizeof(stat->state));
+		if (mapping->def->problem != NULL && mapping->def->blocked == NULL)
+			snprintf(stat->last_error, sizeof(stat->last_error), "%s\n%s", mapping->def->problem,
+					 mapping->def->problem_hint);
+		stat->next_try_at = Max(lane->retry_at, mapping->retry_at);
+		stat->key.share = lane->share;
+		stat->keys_in_memory = mapping->dirty.nowed + mapping->via.nowed;
+		stat->oldest_at = 0;
+		if (!dlist_is_empty(&mapping->dirty.owed))
+			stat->oldest_at =
+				dlist_container(PlinthDirtyKey, node, mapping->dirty.owed.head.next)->seen_at;
+		stat->lag_lsn = lag_lsn(lane, mapping);
+		stat->elsewhere = owes_elsewhere(lane, mapping);
+		plinth_sync_watch(lane, mapping);
+		plinth_sync_stat_set(stat);
+		plinth_sync_watch_tell(lane, mapping);
+	}
+	lane->last_stats = GetCurrentTimestamp();
+	plinth_worker_report(lane->retry_at != 0 ? "unreachable" : "running", lane->server);
+}
+
 /* Tells the decoder and those who wait how far this lane is. */
 void
 plinth_sync_report_publish(PlinthLane *lane)
@@ -262,6 +266,7 @@ plinth_sync_report_publish(PlinthLane *lane)
 	XLogRecPtr durable = lane->progress;
 	XLogRecPtr delivered = lane->progress;
 	bool elsewhere = false;
+	bool looked;
 	ListCell *lc;
 
 	foreach (lc, lane->mappings)
@@ -287,12 +292,17 @@ plinth_sync_report_publish(PlinthLane *lane)
 		pg_atomic_write_u64(&lane->shared->delivered, delivered);
 	if (pg_atomic_read_u64(&lane->shared->generation) != lane->generation)
 		pg_atomic_write_u64(&lane->shared->generation, lane->generation);
-	if (!elsewhere && pg_atomic_read_u64(&lane->shared->looked) != lane->looking)
+	looked = !elsewhere && pg_atomic_read_u64(&lane->shared->looked) != lane->looking;
+	if (looked || pg_atomic_read_u64(&lane->shared->seen) != lane->looking ||
+		pg_atomic_read_u64(&lane->shared->counted) != lane->handed)
 	{
 		/* Who waits for it reads the states next. */
 		plinth_sync_report_stats(lane);
 		pg_write_barrier();
-		pg_atomic_write_u64(&lane->shared->looked, lane->looking);
+		pg_atomic_write_u64(&lane->shared->seen, lane->looking);
+		pg_atomic_write_u64(&lane->shared->counted, lane->handed);
+		if (looked)
+			pg_atomic_write_u64(&lane->shared->looked, lane->looking);
 	}
 	ConditionVariableBroadcast(&lane->db->moved);
 }

@@ -63,6 +63,8 @@ shared_fill(void *ptr)
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].looked, 0);
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].handed, 0);
 			pg_atomic_init_u64(&fresh->databases[i].lanes[j].taken, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].seen, 0);
+			pg_atomic_init_u64(&fresh->databases[i].lanes[j].counted, 0);
 		}
 	}
 }
@@ -198,7 +200,10 @@ plinth_sync_stat_set(const PlinthSyncStat *stat)
 			place = candidate;
 			break;
 		}
-		if (candidate->key.database == InvalidOid && place == NULL)
+		/* What an extension that was dropped has left is room, too. */
+		if (place == NULL && (candidate->key.database == InvalidOid ||
+							  (candidate->key.database == stat->key.database &&
+							   candidate->key.extension != stat->key.extension)))
 			place = candidate;
 	}
 	/* Where all are taken a mapping goes without statistics, nothing else. */
@@ -228,6 +233,7 @@ add_stat(PlinthSyncStat *sum, const PlinthSyncStat *stat)
 {
 	if (stat->state[0] != '\0')
 	{
+		sum->shares++;
 		if (sum->state[0] == '\0' || stat->lag_lsn < sum->lag_lsn)
 			sum->lag_lsn = stat->lag_lsn;
 		if (stat->oldest_at != 0 && (sum->oldest_at == 0 || stat->oldest_at < sum->oldest_at))
@@ -242,6 +248,7 @@ add_stat(PlinthSyncStat *sum, const PlinthSyncStat *stat)
 		strlcpy(sum->last_error, stat->last_error, sizeof(sum->last_error));
 		sum->last_error_at = stat->last_error_at;
 	}
+	sum->elsewhere |= stat->elsewhere;
 	sum->rate += stat->rate;
 	sum->behind_at_least |= stat->behind_at_least;
 	if (stat->key.share == 0)
@@ -259,7 +266,7 @@ add_stat(PlinthSyncStat *sum, const PlinthSyncStat *stat)
 }
 
 bool
-plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat)
+plinth_sync_stat_get(int64 mapping, Oid extension, PlinthSyncStat *stat)
 {
 	bool found = false;
 
@@ -268,7 +275,7 @@ plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat)
 	for (int i = 0; i < MAX_STATS; i++)
 	{
 		if (shared->stats[i].key.database == MyDatabaseId &&
-			shared->stats[i].key.mapping == mapping)
+			shared->stats[i].key.extension == extension && shared->stats[i].key.mapping == mapping)
 		{
 			add_stat(stat, &shared->stats[i]);
 			found = true;

@@ -31,8 +31,10 @@ typedef struct PlinthSyncLane
 	pg_atomic_uint64 look_asked; /* raised by those who wait; neither ever goes back */
 	pg_atomic_uint64
 		looked; /* definitions were looked at when so much was asked, and nothing is owed */
-	pg_atomic_uint64 handed; /* raised by those who left something to this lane */
-	pg_atomic_uint64 taken;  /* handed when it last looked, and nothing of that is owed */
+	pg_atomic_uint64 handed;  /* raised by those who left something to this lane */
+	pg_atomic_uint64 taken;   /* handed when it last looked, and nothing of that is owed */
+	pg_atomic_uint64 seen;    /* as looked, whatever is owed: statistics tell since */
+	pg_atomic_uint64 counted; /* as taken, likewise */
 } PlinthSyncLane;
 
 typedef struct PlinthSyncDatabase
@@ -52,7 +54,8 @@ typedef struct PlinthSyncStatKey
 {
 	int64 mapping;
 	Oid database;
-	uint32 share; /* the key is compared as bytes */
+	Oid extension; /* created anew, it may give a mapping the number of another one */
+	uint64 share;  /* the key is compared as bytes */
 } PlinthSyncStatKey;
 
 typedef struct PlinthSyncStat
@@ -69,6 +72,8 @@ typedef struct PlinthSyncStat
 	uint64 retries;
 	uint64 keys_in_memory;
 	uint64 lag_lsn; /* everything before it is in MongoDB */
+	bool elsewhere; /* but for what is owed and not known by its keys */
+	int shares;     /* of a sum: so many lanes have told */
 
 	/* watch.c */
 	double rate; /* documents written a second, while there was more to do; 0: not measured yet */
@@ -91,7 +96,7 @@ extern int plinth_sync_lane_of(PlinthSyncDatabase *db, const char *server, Oid o
 extern void plinth_sync_lanes_free(PlinthSyncDatabase *db, const bool *used);
 extern void plinth_sync_stat_set(const PlinthSyncStat *stat);
 /* Of all its lanes: counts are added up, and the state is the worst. */
-extern bool plinth_sync_stat_get(int64 mapping, PlinthSyncStat *stat);
+extern bool plinth_sync_stat_get(int64 mapping, Oid extension, PlinthSyncStat *stat);
 extern void plinth_sync_stat_remove(Oid database, int64 mapping);
 
 #endif /* PLINTH_SYNC_SHARED_INT_H */

@@ -60,7 +60,8 @@ plinth_sync_stat(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("function returning record called in context that cannot accept "
 							   "type record")));
-	if (!is_visible(PG_GETARG_INT64(0)) || !plinth_sync_stat_get(PG_GETARG_INT64(0), &stat))
+	if (!is_visible(PG_GETARG_INT64(0)) ||
+		!plinth_sync_stat_get(PG_GETARG_INT64(0), plinth_base_extension_oid(), &stat))
 	{
 		memset(nulls, true, sizeof(nulls));
 		nulls[16] = false;

@@ -72,6 +72,7 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 	PlinthBson *ids = palloc(sizeof(PlinthBson) * (batch->nops + 1));
 	PlinthBson *found = palloc(sizeof(PlinthBson) * (batch->nops + 1));
 	PlinthBson *documents;
+	PlinthMongoStatus status;
 	PlinthMongoError error;
 	int ndocuments;
 	int n = 0;
@@ -81,10 +82,10 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 		ids[i] = batch->ops[i].op.id;
 	if (batch->nops > 0)
 	{
-		plinth_sync_verify_check(verify,
-								 plinth_mongo_find(verify->client, verify->mapping->collection, ids,
-												   batch->nops, &documents, &ndocuments, &error),
-								 &error);
+		do
+			status = plinth_mongo_find(verify->client, verify->mapping->collection, ids,
+									   batch->nops, &documents, &ndocuments, &error);
+		while (plinth_sync_verify_again(verify, status, &error));
 		plinth_sync_verify_match(ids, batch->nops, documents, ndocuments, found);
 	}
 	for (int i = 0; i < batch->nops; i++)
@@ -116,6 +117,19 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 	return candidates;
 }
 
+/* The _ids behind one, in their order. */
+static void
+scan(PlinthVerify *verify, PlinthBson after, int limit, PlinthBson **documents, int *ndocuments)
+{
+	PlinthMongoStatus status;
+	PlinthMongoError error;
+
+	do
+		status = plinth_mongo_scan(verify->client, verify->mapping->collection, after, true, limit,
+								   documents, ndocuments, &error);
+	while (plinth_sync_verify_again(verify, status, &error));
+}
+
 /*
  * The key of the first document of a capped collection, in order of _id: what
  * stood before it may have made way.  NULL where all is to be compared.
@@ -125,17 +139,13 @@ capped_start(PlinthVerify *verify)
 {
 	PlinthBson none = {NULL, 0};
 	PlinthBson *documents;
-	PlinthMongoError error;
 	PlinthSyncKey key;
 	int n;
 	char *start = NULL;
 
 	if (verify->mapping->capped_bytes == 0)
 		return NULL;
-	plinth_sync_verify_check(verify,
-							 plinth_mongo_scan(verify->client, verify->mapping->collection, none,
-											   true, 1, &documents, &n, &error),
-							 &error);
+	scan(verify, none, 1, &documents, &n);
 	if (n == 0)
 		return NULL;
 	plinth_sync_verify_begin(verify);
@@ -228,14 +238,8 @@ plinth_sync_verify_documents(PlinthVerify *verify)
 		return;
 	do
 	{
-		PlinthMongoError error;
-
 		MemoryContextReset(verify->page);
-		plinth_sync_verify_check(verify,
-								 plinth_mongo_scan(verify->client, verify->mapping->collection,
-												   after, true, PAGE_ROWS, &documents, &ndocuments,
-												   &error),
-								 &error);
+		scan(verify, after, PAGE_ROWS, &documents, &ndocuments);
 		if (ndocuments > 0)
 		{
 			PlinthBson last = plinth_mongo_id_of(documents[ndocuments - 1]);

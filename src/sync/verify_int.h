@@ -13,7 +13,7 @@
 
 #include "lib/stringinfo.h"
 #include "storage/shm_mq.h"
-#include "sync/sync_int.h"
+#include "sync/wait_int.h"
 
 typedef struct PlinthVerifyHeader
 {
@@ -46,9 +46,11 @@ typedef struct PlinthVerify
 	struct PlinthVerifyCandidate *suspects; /* to be looked at again */
 	int nsuspects;
 	MemoryContext suspects_context;
-	TimestampTz stuck_at; /* since when its lane delivers nothing; 0: it does */
-	MemoryContext run;    /* lives as long as the run */
-	MemoryContext page;   /* reset with each page */
+	PlinthSyncWait wait;     /* for the mapping's lanes */
+	TimestampTz stuck_at;    /* since when its lane delivers nothing; 0: it does */
+	TimestampTz answered_at; /* when MongoDB did last; 0: never */
+	MemoryContext run;       /* lives as long as the run */
+	MemoryContext page;      /* reset with each page */
 } PlinthVerify;
 
 /* verify_worker.c */
@@ -61,6 +63,12 @@ extern void plinth_sync_verify_begin(PlinthVerify *verify);
 extern void plinth_sync_verify_end(PlinthVerify *verify);
 /* Waits until all that is committed is delivered. */
 extern void plinth_sync_verify_catch_up(PlinthVerify *verify);
+/*
+ * Of something that was read: false when it could be, true when it is to be
+ * tried again, since MongoDB is away for a moment; else an ERROR.
+ */
+extern bool plinth_sync_verify_again(PlinthVerify *verify, PlinthMongoStatus status,
+									 const PlinthMongoError *error);
 /* An ERROR unless status is OK. */
 extern void plinth_sync_verify_check(PlinthVerify *verify, PlinthMongoStatus status,
 									 const PlinthMongoError *error);

@@ -125,6 +125,7 @@ read_documents(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 	PlinthBson *ids = palloc(sizeof(PlinthBson) * n);
 	PlinthBson *found = palloc(sizeof(PlinthBson) * n);
 	PlinthBson *documents;
+	PlinthMongoStatus status;
 	PlinthMongoError error;
 	int ndocuments;
 	int nids = 0;
@@ -132,10 +133,10 @@ read_documents(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 	for (int i = 0; i < n; i++)
 		if (candidates[i].id.data != NULL)
 			ids[nids++] = candidates[i].id;
-	plinth_sync_verify_check(verify,
-							 plinth_mongo_find(verify->client, verify->mapping->collection, ids,
-											   nids, &documents, &ndocuments, &error),
-							 &error);
+	do
+		status = plinth_mongo_find(verify->client, verify->mapping->collection, ids, nids,
+								   &documents, &ndocuments, &error);
+	while (plinth_sync_verify_again(verify, status, &error));
 	plinth_sync_verify_match(ids, nids, documents, ndocuments, found);
 	for (int i = 0, j = 0; i < n; i++)
 	{

@@ -31,6 +31,8 @@
 
 #define POLL_MS 100
 #define STUCK_MS 10000
+/* For so long it is waited for a MongoDB that has answered before: others elect a primary in that time. */
+#define AWAY_MS 30000
 
 /*
  * As the engine's processes: keys have one text form, policies hide no row
@@ -93,6 +95,7 @@ load(PlinthVerify *verify)
 {
 	PlinthSyncMapping *mapping = plinth_sync_mapping_load(verify->run, verify->id);
 
+	verify->wait.extension = plinth_base_extension_oid();
 	if (mapping == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the sync mapping was dropped"),
 						errhint("SELECT name FROM plinth.sync_mappings; lists yours.")));
@@ -143,7 +146,7 @@ why_stuck(PlinthVerify *verify)
 	plinth_decode_status(MyDatabaseId, &status);
 	if (lane < 0 || db->lanes[lane].pid == 0 || status.pid == 0)
 		return "no worker delivers it, see plinth.stat_workers";
-	if (!plinth_sync_stat_get(verify->id, &stat) ||
+	if (!plinth_sync_stat_get(verify->id, verify->wait.extension, &stat) ||
 		(strcmp(stat.state, "unreachable") != 0 && strcmp(stat.state, "retrying") != 0))
 		return NULL;
 	return psprintf("it is %s (%s)", stat.state, stat.last_error);
@@ -186,14 +189,20 @@ wait_until_settled(PlinthVerify *verify)
 	verify->shape = MemoryContextStrdup(verify->run, verify->mapping->shape);
 }
 
-/* Is a key of the mapping in sync_dirty that could be written now?  Inside a transaction. */
+/*
+ * Is a key of the mapping in sync_dirty that could be written now, or a snapshot
+ * or a sweep to be done (of a partition that was attached, of a TRUNCATE)?
+ * Inside a transaction.
+ */
 static bool
 is_owed(PlinthVerify *verify)
 {
 	static PlinthPlan plan = {"(SELECT FROM plinth.sync_dirty WHERE mapping_id = $1"
 							  " AND zombie_stage = 0 AND due_at <= clock_timestamp() LIMIT 1)"
 							  " UNION ALL"
-							  " (SELECT FROM plinth.sync_via WHERE mapping_id = $1 LIMIT 1)",
+							  " (SELECT FROM plinth.sync_via WHERE mapping_id = $1 LIMIT 1)"
+							  " UNION ALL"
+							  " (SELECT FROM plinth.sync_tasks WHERE mapping_id = $1 LIMIT 1)",
 							  1,
 							  {INT8OID},
 							  NULL};
@@ -218,6 +227,12 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 {
 	XLogRecPtr lsn = plinth_compat_log_message("plinth verify", "", 0, false, true);
 
+	plinth_sync_verify_begin(verify);
+	SPI_connect();
+	plinth_sync_wait_mapping(&verify->wait, verify->id);
+	SPI_finish();
+	plinth_sync_verify_end(verify);
+	plinth_sync_wait_begin(&verify->wait, lsn);
 	for (;;)
 	{
 		PlinthSyncStat stat;
@@ -225,7 +240,9 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 		bool owed;
 
 		/* First: what a lane leaves to another is in the table before it says that it is past it. */
-		past = plinth_sync_stat_get(verify->id, &stat) && stat.lag_lsn >= lsn;
+		past = plinth_sync_wait_seen(&verify->wait) &&
+			   plinth_sync_stat_get(verify->id, verify->wait.extension, &stat) &&
+			   stat.shares >= verify->wait.nlanes && stat.lag_lsn >= lsn;
 		plinth_sync_verify_begin(verify);
 		load(verify);
 		owed = is_owed(verify);
@@ -237,6 +254,25 @@ plinth_sync_verify_catch_up(PlinthVerify *verify)
 		plinth_worker_wake(MyDatabaseId, "lane", -1);
 		wait_for_lane(verify);
 	}
+}
+
+bool
+plinth_sync_verify_again(PlinthVerify *verify, PlinthMongoStatus status,
+						 const PlinthMongoError *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	CHECK_FOR_INTERRUPTS();
+	if (status == PLINTH_MONGO_OK)
+	{
+		verify->answered_at = now;
+		return false;
+	}
+	if (verify->answered_at == 0 || !plinth_mongo_status_is_transient(status) ||
+		TimestampDifferenceExceeds(verify->answered_at, now, AWAY_MS))
+		plinth_sync_verify_check(verify, status, error);
+	(void) plinth_worker_wait(POLL_MS);
+	return true;
 }
 
 void

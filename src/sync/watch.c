@@ -260,7 +260,7 @@ begin(PlinthLane *lane, PlinthLaneMapping *mapping)
 
 	/* It lives as long as the mapping does here. */
 	mapping->watch = MemoryContextAllocZero(mapping->dirty.context, sizeof(PlinthSyncWatch));
-	if (!plinth_sync_stat_get(mapping->id, &before))
+	if (!plinth_sync_stat_get(mapping->id, stat->key.extension, &before))
 		return;
 	if (mapping->def->lanes == 1)
 		stat->rate = before.rate;
@@ -291,7 +291,7 @@ plinth_sync_watch_tell(PlinthLane *lane, PlinthLaneMapping *mapping)
 	TimestampTz now = GetCurrentTimestamp();
 	PlinthSyncStat all;
 
-	if (lane->share != 0 || !plinth_sync_stat_get(mapping->id, &all))
+	if (lane->share != 0 || !plinth_sync_stat_get(mapping->id, mapping->stat.key.extension, &all))
 		return;
 	tell_state(lane, mapping, all.state, now);
 	tell_lag(lane, mapping, &all, now);

@@ -312,6 +312,12 @@ SELECT refuses($$'threads', 'sync_api_closed', name => 'n', collection => 'n'$$)
 BEGIN READ ONLY;
 SELECT refused($$SELECT plinth.sync_pause('plain')$$);
 ROLLBACK;
+-- Waiting for one mapping: which there is, and which is the caller's.
+SELECT refused($$SELECT plinth.sync_wait('0', 'nosuch')$$);
+SELECT refused($$SELECT plinth.sync_wait('-1s', 'plain')$$);
+SET ROLE sync_api_other;
+SELECT refused($$SELECT plinth.sync_wait('0', 'plain')$$);
+RESET ROLE;
 -- A mapping that comes from elsewhere waits to be adopted.
 INSERT INTO plinth.sync_mappings (name, relation, owner, server_name, collection, key_columns)
     VALUES ('restored', 'threads', 'sync_api_owner', 'sync_api_docs', 'restored', '{id}');

@@ -106,6 +106,23 @@ SELECT relation, action, by_rule, row_count FROM plinth.sync_cascade('user', '2'
 SELECT * FROM log ORDER BY what;
 SHOW search_path;
 ROLLBACK;
+-- Mappings are named to those who may see them.
+CREATE FUNCTION named(role name) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE named text[];
+BEGIN
+    EXECUTE format('SET LOCAL ROLE %I', role);
+    SELECT s.mappings || s.collections INTO named FROM plinth.sync_cascade('user', '2') AS s WHERE relation = 'cascades.users'::regclass;
+    RETURN named;
+END $$;
+BEGIN;
+INSERT INTO plinth.sync_mappings (name, relation, owner, server_name, collection, key_columns)
+    VALUES ('theirs', 'users', 'regress_cascade_other', 'none', 'users_of_theirs', '{id}'), ('ours', 'users', 'regress_cascade_owner', 'none', 'users', '{id}');
+SAVEPOINT before;
+SELECT named('regress_cascade_owner');
+ROLLBACK TO before;
+GRANT regress_cascade_other TO regress_cascade_owner;
+SELECT named('regress_cascade_owner');
+ROLLBACK;
 -- Nor may row-level security keep a row back.
 ALTER TABLE wallets ENABLE ROW LEVEL SECURITY;
 ALTER TABLE wallets FORCE ROW LEVEL SECURITY;
