@@ -56,12 +56,16 @@ test/deps.sh "${packages[@]}" || die "cannot go on without them"
 
 say "test servers"
 build=$source_root/build
+command -v go >/dev/null || test/deps.sh golang-go || true
+test/servers/fetch-go.sh "$build/servers/go" &
+fetching_go=$!
 test/servers/fetch.sh "$build/servers" || die "the test server could not be fetched"
 test/servers/fetch-npm.sh "$build/servers/npm" || die "what the tests need of npm could not be fetched"
 have_pgserver=
 if [ "$base" = 15 ] && test/servers/fetch-pgserver.sh "$build/pgserver"; then
 	have_pgserver=1
 fi
+wait $fetching_go || echo "# without pgx: no Go, or its modules cannot be had"
 
 # ---- a place to work in ----------------------------------------------------
 . test/env.sh

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 . test/env.sh
 test/servers/fetch.sh "$PLINTH_SERVERS"
 test/servers/fetch-npm.sh "$PLINTH_SERVERS/npm"
+test/servers/fetch-go.sh "$PLINTH_SERVERS/go" || echo "without pgx" >&2
 
 options=() files=()
 for argument in "$@"; do

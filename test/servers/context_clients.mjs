@@ -34,7 +34,10 @@ async function transaction(client, token, user) {
 async function run(token, user) {
 	const client = new Client({ host, port: Number(port), user: 'authenticator', database: 'postgres' });
 	await client.connect();
-	while (Date.now() < end && wrong.length === 0) await transaction(client, token, user);
+	while (Date.now() < end && wrong.length === 0) {
+		await transaction(client, token, user);
+		await new Promise((resolve) => setTimeout(resolve, Math.random() * 40));
+	}
 	await client.end();
 }
 

@@ -77,6 +77,7 @@ def client(number):
                 done[number] += 1
                 if not transaction(connection, token, user) or time.monotonic() > end:
                     break
+                time.sleep(random.uniform(0, 0.04))
             connection.close()
     except Exception as error:  # whatever it is, it must be seen
         wrong.append("client %d: %s" % (number, error))

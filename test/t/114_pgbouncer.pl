@@ -1,4 +1,4 @@
-# Fifty clients of three kinds behind PgBouncer in transaction mode, each as its
+# Fifty clients of four kinds behind PgBouncer in transaction mode, each as its
 # own user: none ever sees another's context, whichever way transactions end.
 use strict;
 use warnings;
@@ -10,8 +10,9 @@ use Test::More;
 
 my ($pgbouncer) = grep { -x } '/usr/sbin/pgbouncer', '/usr/local/bin/pgbouncer', '/usr/bin/pgbouncer';
 plan skip_all => 'no PgBouncer' unless $pgbouncer;
-my $seconds = $ENV{PLINTH_LONG} ? 60 : 4;
-my ($python, $node_js, $libpq) = (20, 20, 10);
+my $seconds = $ENV{PLINTH_LONG} ? 60 : 20;
+my $pgx = "$ENV{PLINTH_SERVERS}/go/pgx";
+my ($python, $node_js, $libpq, $go) = -x $pgx ? (14, 14, 10, 12) : (20, 20, 10, 0);
 
 my $node = PlinthTest::node('main', conf => <<'CONF');
 plinth.argon2_memory = '8MB'
@@ -72,7 +73,9 @@ wait_until(sub { system("psql -XqAtc 'SELECT 1' '$conninfo' >/dev/null 2>&1") ==
 # ---- the clients --------------------------------------------------------------------
 # pgbench ends with an error as soon as one statement divides by zero.
 append_to_file("$dir/libpq.sql", <<'SQL');
-SELECT token, user_id AS me FROM tokens WHERE n = 41 + :client_id \gset
+SELECT token, user_id AS me FROM tokens WHERE n = 1 + :client_id \gset
+\set pause random(0, 40)
+\sleep :pause ms
 BEGIN;
 SELECT 1 / (plinth.current_user_id() IS NULL)::int;
 SELECT plinth.context_begin(:token);
@@ -86,9 +89,14 @@ my %command = (
 	'psycopg' => [ $with_psycopg, "$servers/context_clients.py", $conninfo, $seconds, $python ],
 	'node-postgres' => [ 'node', "$servers/context_clients.mjs", "$ENV{PLINTH_SERVERS}/npm/node_modules", '127.0.0.1', $port, $seconds, $node_js ],
 	'libpq' => [ 'pgbench', '-n', '-M', 'extended', '-c', $libpq, '-T', $seconds, '-f', "$dir/libpq.sql", $conninfo ]);
-append_to_file("$dir/psycopg", join '', map { "$_\n" } @users[0 .. $python - 1]);
-append_to_file("$dir/node-postgres", join '', map { "$_\n" } @users[$python .. $python + $node_js - 1]);
-append_to_file("$dir/libpq", '');
+# Each kind has users of its own; those of libpq are the first.
+my %users = (libpq => [], 'psycopg' => [], 'node-postgres' => [], pgx => []);
+splice @users, 0, $libpq;
+push @{ $users{psycopg} }, splice @users, 0, $python;
+push @{ $users{'node-postgres'} }, splice @users, 0, $node_js;
+push @{ $users{pgx} }, splice @users, 0, $go;
+$command{pgx} = [ $pgx, '127.0.0.1', $port, $seconds, $go ] if $go > 0;
+append_to_file("$dir/$_", join '', map { "$_\n" } @{ $users{$_} }) foreach keys %command;
 my %run;
 foreach my $kind (sort keys %command)
 {
@@ -103,6 +111,11 @@ foreach my $kind (sort keys %command)
 	ok($good, "$kind: each saw its own user, and nobody between") or diag(substr(slurp_file("$dir/$kind.err"), 0, 2000));
 	cmp_ok($count || 0, '>', 50, "$kind: in many transactions");
 	note("$kind: $count transactions");
+}
+
+SKIP: {
+	skip 'no pgx: no Go to build its client, or its modules cannot be had', 1 if $go == 0;
+	is(join(' ', sort keys %command), 'libpq node-postgres pgx psycopg', 'clients of four kinds');
 }
 
 # ---- what stays in the connections ------------------------------------------------------
