@@ -91,9 +91,14 @@ add_lockers(PlinthLaneMapping *mapping, PlinthSyncTask *task, Oid relation)
 static double
 estimate_rows(Oid relation)
 {
+	Relation top = try_relation_open(relation, AccessShareLock);
 	double total = 0;
 	ListCell *lc;
 
+	/* A partition that has gone. */
+	if (top == NULL)
+		return 0;
+	relation_close(top, NoLock);
 	foreach (lc, find_all_inheritors(relation, NoLock, NULL))
 	{
 		Relation rel = try_relation_open(lfirst_oid(lc), AccessShareLock);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Watches whether documents go back in time, until a file appears.
 
-    watch.py MONGO_URI DATABASE STOPFILE FAULTS ALLOWED
+    watch.py MONGO_URI DATABASE STOPFILE FAULTS ALLOWED [COLLECTION,...]
 
 n of a document may only grow.  FAULTS is a file to which the time of each
 fault is appended; a document may go back within ALLOWED seconds after one.
@@ -17,6 +17,7 @@ import pymongo
 
 uri, database, stopfile, faults, allowed = sys.argv[1:6]
 allowed = float(allowed)
+collections = sys.argv[6].split(",") if len(sys.argv) > 6 else ("plain", "parts", "seats")
 seen = {}
 looks = back = 0
 excused = 0
@@ -24,7 +25,7 @@ worst = []
 
 db = pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000)[database]
 while not os.path.exists(stopfile):
-    for collection in ("plain", "parts", "seats"):
+    for collection in collections:
         started = time.time()
         for document in db[collection].find({}, {"n": 1}):
             key = collection, json.dumps(document["_id"], sort_keys=True)

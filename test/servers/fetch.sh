@@ -1,6 +1,6 @@
 #!/bin/bash
-# fetch.sh [DIR]: puts the MongoDB-compatible test server (jars and our main
-# class) into DIR, build/servers by default.  Does nothing when it is there.
+# fetch.sh [DIR]: puts the MongoDB-compatible test server and the client in Java
+# (jars and our main classes) into DIR, build/servers by default.  Does nothing when it is there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:-$here/../../build/servers}
@@ -20,5 +20,5 @@ fi
 mvn -q -B -f "$here/mongo/pom.xml" "${repository[@]}" dependency:copy-dependencies \
 	-DoutputDirectory="$dir/jars" </dev/null >&2
 mkdir -p "$dir/classes"
-javac -cp "$dir/jars/*" -d "$dir/classes" "$here/mongo/MongoTestServer.java"
+javac -cp "$dir/jars/*" -d "$dir/classes" "$here"/mongo/*.java
 echo "$want" >"$dir/.done"

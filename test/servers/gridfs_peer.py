@@ -30,9 +30,9 @@ def whole(data):
     return len(data) >= 8 and data == content(int(data[:8]), len(data))
 
 
-def read_on(filename, sizes):
+def read_on(filename, sizes, pause):
     """Reads a name again and again, by itself: whole, or not at all."""
-    while not stop.is_set():
+    while not stop.wait(pause):
         try:
             data = bucket.open_download_stream_by_name(filename).read()
         except gridfs.NoFile:
@@ -48,9 +48,9 @@ def read_on(filename, sizes):
             seen['versions'].add(data[:8])
 
 
-def look_on():
+def look_on(pause):
     """At any moment each file that is there has all of its chunks."""
-    while not stop.is_set():
+    while not stop.wait(pause):
         for doc in db[name + '.files'].find():
             needed = -(-doc['length'] // doc['chunkSize'])
             got = db[name + '.chunks'].count_documents({'files_id': doc['_id']})
@@ -88,9 +88,10 @@ def answer(ask):
                 (list(map(list, i['key'])), bool(i.get('unique'))) for i in db[name + '.' + part].index_information().values())
         return out
     if ask['op'] == 'watch':
+        pause = ask.get('pause', 0)
         for filename in ask['names']:
-            threading.Thread(target=read_on, args=(filename, ask['sizes']), daemon=True).start()
-        threading.Thread(target=look_on, daemon=True).start()
+            threading.Thread(target=read_on, args=(filename, ask['sizes'], pause), daemon=True).start()
+        threading.Thread(target=look_on, args=(pause,), daemon=True).start()
         return True
     if ask['op'] == 'seen':
         return {'reads': seen['reads'], 'none': seen['none'], 'looks': seen['looks'],

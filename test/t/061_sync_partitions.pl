@@ -137,6 +137,16 @@ equal_soon('RENAME of a key column');
 sql("INSERT INTO p_eu VALUES ('eu', 5001, 'y'); DELETE FROM p WHERE nr = 5000");
 rows_ok('and changes after it');
 
+# A partition that goes before the snapshot of it begins.
+sql("SELECT plinth.sync_pause('p'); CREATE TABLE p_brief PARTITION OF p FOR VALUES IN ('brief')");
+sql(<<'SQL');
+INSERT INTO plinth.sync_tasks (mapping_id, kind, relation) SELECT id, 'snapshot', 'p_brief'::regclass FROM plinth.sync_mappings WHERE name = 'p';
+DROP TABLE p_brief;
+SELECT plinth.sync_resume('p');
+SQL
+rows_ok('a partition that was dropped before its rows were sent');
+is(sql('SELECT count(*) FROM plinth.sync_tasks'), 0, 'nothing is left to do for it');
+
 is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'no dead letters');
 $node->stop;
 done_testing();
