@@ -142,6 +142,27 @@ $session->quit;
 delivered('cut');
 is(found('notes'), '', 'and all is repaired');
 
+# The cursor by which documents are read is lost: it goes on behind the last one, and in the types behind that.
+sql("INSERT INTO notes SELECT g, 'more' FROM generate_series(2001, 2600) g");
+delivered('more');
+tamper('db.notes.insert_many([{"_id": 9000}, {"_id": "text"}])');
+($session) = stand();
+$gate->query_safe('SELECT pg_advisory_unlock(143), pg_advisory_lock(143)');
+ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'plinth verify' AND wait_event = 'advisory'") == 1 }), 'it stands in the middle of the collection');
+tamper(<<'PY');
+db.command('killCursors', 'notes', cursors=[bson.Int64(i) for i in range(1, 1000)])
+try:
+    client.admin.command('killAllSessions', [])
+except pymongo.errors.OperationFailure:
+    pass
+PY
+go_on();
+like($session->query_until(qr/over/, ''), qr/found 2\b/, 'a cursor that is lost is made again');
+$session->quit;
+tamper('db.notes.delete_one({"_id": "text"})');
+delivered('repaired');
+is(found('notes'), '', 'and nothing differs any more');
+
 # A TRUNCATE: what is swept and not gone yet is not extra.
 sql('CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied SELECT generate_series(601, 1100)');
 sql("SELECT plinth.sync_table('emptied', 'docs', filter => 'public.gate(id)')");
