@@ -10,7 +10,8 @@
  * Purging goes by parts of bounded size (sql/functions/44_cache_purge.sql), each
  * in a transaction, in turns over all caches that have some left.  How far a pass
  * is stands in plinth.cache_horizons, so that the next worker goes on with it.
- * After a pass that took long its cache is left alone for four times as long.
+ * After a pass that took long its cache is left alone for four times as long, so that
+ * one that is large and always in use is not purged all the time.
  *
  * Warming that fails is tried again, after 10 s, then twice as long each time, up
  * to 10 min.  So is one that was complete but for values that were refused, as
@@ -19,6 +20,8 @@
  * by themselves.
  */
 #include "postgres.h"
+
+#include <time.h>
 
 #include "cache/service.h"
 #include "catalog/pg_type.h"
@@ -30,7 +33,7 @@
 
 #define ROUND_MS 10000
 #define WARM_RETRY_MAX_MS 600000
-#define PURGE_REST 4
+#define PURGE_REST 4 /* times as long as it took */
 #define PURGE_REST_MAX_MS 600000
 #define WARM_REFUSED_TRIES 5
 
@@ -41,7 +44,7 @@ typedef struct Task
 	bool warm;
 	TimestampTz updated_at;
 	bool again;    /* purging: there is more of it */
-	int64 spent;   /* purging: for so many us in this round */
+	int64 spent;   /* purging: ms of a processor in this round, not of waiting */
 	bool done;     /* warming: it did not fail */
 	int64 refused; /* warming: values that memory did not take */
 } Task;
@@ -239,7 +242,7 @@ warm_if_due(Task *task)
 static bool
 purge_part(Task *task)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	clock_t start = clock();
 	int64 rest;
 
 	if (!task->again)
@@ -248,8 +251,8 @@ purge_part(Task *task)
 	task->again = false;
 	if (!run_task(purge, task))
 		return false;
-	task->spent += GetCurrentTimestamp() - start;
-	rest = Min(task->spent / 1000 * PURGE_REST, PURGE_REST_MAX_MS);
+	task->spent += (int64) (clock() - start) * 1000 / CLOCKS_PER_SEC;
+	rest = Min(task->spent * PURGE_REST, PURGE_REST_MAX_MS);
 	if (!task->again && rest > ROUND_MS)
 		state_of(task->cache)->purge_at =
 			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), rest - ROUND_MS / 2);
