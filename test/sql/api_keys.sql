@@ -55,16 +55,22 @@ SELECT prefix LIKE 'plk_%' AS made FROM plinth.api_key_create('again');
 ROLLBACK;
 
 -- ---- what it opens ----
+RESET SESSION AUTHORIZATION;
+SELECT plinth.identity_link(:'ann', 'clerk', 'user_1');
+SET SESSION AUTHORIZATION keys_login;
 BEGIN READ ONLY;
 SELECT plinth.context_begin(:'key') = :'ann' AS ann;
 TABLE keys_may;
 SELECT email FROM plinth.me();
 SELECT plinth.current_api_key_id() = :'id' AS by_key, count(*) AS sessions FROM plinth.sessions;
+SELECT (SELECT count(*) FROM plinth.identities) AS identities, (SELECT count(*) FROM plinth.audit_entries) AS entries;
 SELECT plinth.session_list();
 ROLLBACK;
 BEGIN;
 SELECT plinth.context_begin(:'all_key') = :'ann' AS ann;
 TABLE keys_may;
+SELECT plinth.audit_record('keys.used') IS NOT NULL AS recorded;
+SELECT action, api_key_id = :'all_id' AS by_key FROM plinth.audit_entries;
 SAVEPOINT s;
 -- Another key is another identity.
 SELECT plinth.context_begin(:'key');

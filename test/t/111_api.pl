@@ -213,6 +213,7 @@ is(get('me', { 'X-API-Key' => $_ })->{status}, 401, 'none is ' . substr($_, 0, 4
 is(short(get('me', { %by_key, %by_token })), '400 request has two different credentials', 'beside a session');
 is(post('api_key_create', { name => 'more' }, \%by_key)->{status}, 403, 'it makes no other');
 is(short(get('my_sessions', \%by_key)), '403 not with an API key', 'and sees no sessions');
+is(short(get('my_identities', \%by_key)), '403 not with an API key', 'nor linked identities');
 $node->safe_psql('postgres', "UPDATE plinth.sessions SET authenticated_at = now() - interval '1 day' WHERE user_id = '$ann'");
 is(short(post('api_key_create', { name => 'more' }, \%by_token)), '403 recent sign-in required', 'nor does one who signed in long ago');
 is(get('api_keys_list', \%by_token)->{json}[0]{name}, 'ci', 'in the list');
