@@ -254,7 +254,21 @@ stage_regress() {
 	[ -n "$names" ] || return
 	server_start "$work/regress$version" || { failed "server for regress"; return; }
 	pg_regress regress REGRESS="$names" ISOLATION=
+	no_secret_in "$work/regress$version/log"
 	server_stop
+}
+
+# no_secret_in LOG: what the tests sign in by, and what stands for it in tables,
+# is in no line of a log that has all their errors.
+no_secret_in() {
+	local name="no password, token or hash in the log of the regression tests ($version)" found
+	found=$(as_tester grep -nE 'pl[skor]_[A-Za-z0-9_-]{43}|\$argon2|\$2[aby]\$[0-9]|eyJ[A-Za-z0-9_-]{8,}\.eyJ|correct horse|battery staple' "$1" | head -5)
+	if [ -n "$found" ]; then
+		echo "$found"
+		failed "$name" "see $1"
+	else
+		passed "$name"
+	fi
 }
 
 stage_isolation() {
