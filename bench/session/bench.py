@@ -52,6 +52,8 @@ def main():
             contestants = {
                 "SELECT 1": [pg("SELECT 1")],
                 "session_verify": [pg("SELECT user_id, session_id, aal, role FROM plinth.session_verify($2)")],
+                "session_verify, one column": [pg("SELECT user_id FROM plinth.session_verify($2)")],
+                "(session_verify).user_id": [pg("SELECT (plinth.session_verify($2)).user_id")],
                 "Redis HGETALL + EXPIRE": [pipelined(redis.step("unix", "HGETALL", "session:%2"),
                                                      redis.step("unix", "EXPIRE", "session:%2", "604800"))],
             }
