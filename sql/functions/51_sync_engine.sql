@@ -89,12 +89,16 @@ AS $$
                (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', v.source, v.relation::oid, v.columns, v.roots), ';'
                                              ORDER BY v.source)
                   FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id),
+               -- Only columns that it names are read, unless it has whole rows.
                (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', r.relation,
                                                                   plinth._sync_unseen(r.relation),
-                                                                  plinth._sync_columns_shape(r.relation, NULL)), ';'
+                                                                  plinth._sync_columns_shape(r.relation, r.seen)), ';'
                                              ORDER BY r.relation)
-                  FROM (SELECT DISTINCT v.relation::oid AS relation
-                          FROM plinth.sync_sources AS v WHERE v.mapping_id = m.id) AS r))
+                  FROM (SELECT v.relation::oid AS relation,
+                               CASE WHEN pg_catalog.bool_and(v.reads IS NOT NULL)
+                                    THEN plinth._sync_attnums(v.relation, pg_catalog.array_agg(DISTINCT c.name)) END AS seen
+                          FROM plinth.sync_sources AS v CROSS JOIN LATERAL pg_catalog.unnest(v.columns || v.reads) AS c (name)
+                         WHERE v.mapping_id = m.id GROUP BY v.relation) AS r))
       FROM plinth.sync_mappings AS m
      WHERE m.id = _sync_query_shape.mapping_id AND m.query IS NOT NULL
 $$;

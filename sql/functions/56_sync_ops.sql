@@ -112,13 +112,14 @@ Shows the caller''s own mappings, all of them to members of plinth_admin.';
 CREATE OR REPLACE FUNCTION plinth.sync_alter(
         name text, columns name[] DEFAULT NULL, field_names text DEFAULT NULL, fields jsonb DEFAULT NULL,
         casts jsonb DEFAULT NULL, filter text DEFAULT NULL, paused boolean DEFAULT NULL,
-        rename_to text DEFAULT NULL, lanes integer DEFAULT NULL, reset text[] DEFAULT NULL)
+        rename_to text DEFAULT NULL, lanes integer DEFAULT NULL, reset text[] DEFAULT NULL, query text DEFAULT NULL, via jsonb DEFAULT NULL)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'plinth_sync_alter';
-COMMENT ON FUNCTION plinth.sync_alter(text, name[], text, jsonb, jsonb, text, boolean, text, integer, text[]) IS
+COMMENT ON FUNCTION plinth.sync_alter(text, name[], text, jsonb, jsonb, text, boolean, text, integer, text[], text, jsonb) IS
 'Changes a mapping in place; only what that changes is sent again.
 name: of the mapping. columns, field_names, fields, casts, filter: as of sync_table; NULL leaves them as they are.
 paused: as sync_pause and sync_resume. rename_to: the mapping''s new name. lanes: how many workers write it. reset: which of the five go back to the default of sync_table.
-Errors: 42704 when there is no such mapping, 42501 for those who are not its owner (plinth_admin may pause, rename and change lanes), 42710 for a name in use, 42703 where a declared index is on a field that goes, and those of sync_table for wrong arguments.';
+query, via: of documents, as of sync_document; another query has none of the via that the one before had.
+Errors: 42704 when there is no such mapping, 42501 for those who are not its owner (plinth_admin may pause, rename and change lanes), 42710 for a name in use, 42703 where a declared index is on a field that goes, 42809 for what this kind of mapping does not have, and those of sync_table and sync_document for wrong arguments.';
 
 -- Everything again, as this server was promoted; the lane looks at the fence first.
 CREATE OR REPLACE FUNCTION plinth._sync_promoted(mapping_id bigint) RETURNS void
@@ -142,8 +143,8 @@ Errors: 42704, 42501 as sync_drop; 22023 for too short a time.';
 
 REVOKE ALL ON FUNCTION plinth._sync_promoted(bigint), plinth._sync_number(bigint), plinth._sync_span(double precision),
     plinth._sync_left(bigint, double precision), plinth.sync_status(), plinth.sync_verify_schedule(text, interval, boolean),
-    plinth.sync_alter(text, name[], text, jsonb, jsonb, text, boolean, text, integer, text[]) FROM PUBLIC;
+    plinth.sync_alter(text, name[], text, jsonb, jsonb, text, boolean, text, integer, text[], text, jsonb) FROM PUBLIC;
 -- On purpose to PUBLIC: each sees what the policies of the tables show, and the others ask who calls.
 GRANT EXECUTE ON FUNCTION plinth._sync_number(bigint), plinth._sync_span(double precision),
     plinth._sync_left(bigint, double precision), plinth.sync_status(), plinth.sync_verify_schedule(text, interval, boolean),
-    plinth.sync_alter(text, name[], text, jsonb, jsonb, text, boolean, text, integer, text[]) TO PUBLIC;
+    plinth.sync_alter(text, name[], text, jsonb, jsonb, text, boolean, text, integer, text[], text, jsonb) TO PUBLIC;

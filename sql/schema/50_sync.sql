@@ -9,7 +9,7 @@ CREATE TABLE plinth.sync_mappings (
     server_name  name NOT NULL,
     collection   text NOT NULL CHECK (collection <> ''),
     key_columns  name[] NOT NULL,
-    columns      name[],                         -- NULL: every column, those added later too
+    columns      name[],                         -- NULL: every column, those added later too; document: those that its query reads of the root
     field_names  text NOT NULL DEFAULT 'same' CHECK (field_names IN ('same', 'camelCase')),
     fields       jsonb NOT NULL DEFAULT '{}',    -- column -> field name, before field_names
     casts        jsonb NOT NULL DEFAULT '{}',    -- column -> cast
@@ -23,6 +23,7 @@ CREATE TABLE plinth.sync_mappings (
     paused       boolean NOT NULL DEFAULT false, -- by sync_pause
     lanes        integer NOT NULL DEFAULT 1 CHECK (lanes BETWEEN 1 AND 16), -- how many write it: see docs/sync.md
     bucket_id    bigint,                         -- of plinth.file_buckets, whose files or chunks these are
+    last_source  integer NOT NULL DEFAULT 0,     -- of sync_sources: a number is never given again
     created_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (server_name, collection)
 );
@@ -31,11 +32,12 @@ COMMENT ON TABLE plinth.sync_mappings IS 'Which table is copied to which collect
 -- Of a document: each place where a table stands in its query other than as the root's own row.
 CREATE TABLE plinth.sync_sources (
     mapping_id   bigint NOT NULL REFERENCES plinth.sync_mappings ON DELETE CASCADE,
-    source       smallint NOT NULL CHECK (source > 0),
+    source       integer NOT NULL CHECK (source > 0), -- in marks that may be anywhere between decoder and lane: see last_source
     relation     regclass NOT NULL,
     columns      name[] NOT NULL CHECK (cardinality(columns) > 0), -- their old and new values say which roots
     roots        text,                           -- SELECT of the root's key by $1 ... $n (text); NULL: columns are that key
     derived      boolean NOT NULL DEFAULT true,  -- false: as the argument via says
+    reads        name[],                         -- of this table by the query and the ways; NULL: whole rows
     PRIMARY KEY (mapping_id, source)
 );
 COMMENT ON TABLE plinth.sync_sources IS 'Which documents a changed row of a joined table concerns.';

@@ -21,6 +21,7 @@
 #include "utils/acl.h"
 
 #if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
 #include "varatt.h"
 #endif
 
@@ -72,6 +73,17 @@ plinth_compat_can_set_role(Oid member, Oid role)
 #include "replication/message.h"
 #include "replication/reorderbuffer.h"
 #include "replication/slot.h"
+
+/* The columns of a table in a query that it reads, as in RTEPermissionInfo, where 16 has put them. */
+static inline Bitmapset *
+plinth_compat_selected_columns(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	return getRTEPermissionInfo(query->rteperminfos, rte)->selectedCols;
+#else
+	return rte->selectedCols;
+#endif
+}
 
 /* ---- logical decoding ---- */
 

@@ -7,12 +7,18 @@
  * loads the new definition and sends what it changes, in this order: so no
  * page of that is made by the old one (lane_load.c, plinth._sync_settle).
  *
+ * The query of documents is looked at as sync_document does.  Ways from changed
+ * rows that stay keep their numbers, others get new ones (document_store.c), so
+ * that a mark which is under way means what it meant or nothing; and as with a
+ * new mapping a snapshot of all begins when the decoder knows them and those
+ * who wrote before have ended.
+ *
  * Which collection, server, table and _id a mapping has cannot be changed:
  * documents under the old ones would stand beside the new ones meanwhile.  A
  * trigger shares out anew what another number of lanes concerns.
  *
  * Rights: what code runs over the rows is for who owns the table to say, as in
- * sync_table; whether the mapping is paused, and its name, for administrators too.
+ * sync_table, and has the rights of the mapping's owner, as whom it runs; whether the mapping is paused, and its name, for administrators too.
  */
 #include "postgres.h"
 
@@ -29,7 +35,7 @@
 #include "utils/rel.h"
 
 #include "sync/api_int.h"
-#include "sync/create.h"
+#include "sync/document_int.h"
 #include "sync/index_int.h"
 
 extern PGDLLEXPORT Datum plinth_sync_alter(PG_FUNCTION_ARGS);
@@ -47,17 +53,21 @@ typedef enum Option
 	PAUSED,
 	NAME,
 	LANES,
+	QUERY, /* the last of the function's arguments but one */
 	NOPTIONS
 } Option;
 
 #define FIRST_ARGUMENT 1
-#define RESET_ARGUMENT (FIRST_ARGUMENT + NOPTIONS)
+#define RESET_ARGUMENT (FIRST_ARGUMENT + QUERY)
+#define QUERY_ARGUMENT (RESET_ARGUMENT + 1)
+#define VIA_ARGUMENT (QUERY_ARGUMENT + 1)
 /* Those up to here decide what documents look like, and can be reset. */
 #define LAST_OF_DOCUMENTS FILTER
 
 static const char *const option_names[] = {
 	[COLUMNS] = "columns", [FIELD_NAMES] = "field_names", [FIELDS] = "fields",  [CASTS] = "casts",
 	[FILTER] = "filter",   [PAUSED] = "paused",           [NAME] = "rename_to", [LANES] = "lanes",
+	[QUERY] = "query",
 };
 
 typedef struct Alter
@@ -68,6 +78,9 @@ typedef struct Alter
 	Datum id_cast;
 	Datum id_prefix;
 	char *kind;
+	Jsonb *via; /* NULL: not given */
+	bool other_ways;
+	List *ways; /* of another query: PlinthSyncWay * */
 } Alter;
 
 static void
@@ -105,10 +118,14 @@ read_arguments(FunctionCallInfo fcinfo, Alter *alter)
 {
 	for (int i = 0; i < NOPTIONS; i++)
 	{
-		alter->given[i] = !PG_ARGISNULL(FIRST_ARGUMENT + i);
+		int argument = i == QUERY ? QUERY_ARGUMENT : FIRST_ARGUMENT + i;
+
+		alter->given[i] = !PG_ARGISNULL(argument);
 		if (alter->given[i])
-			alter->values[i] = PG_GETARG_DATUM(FIRST_ARGUMENT + i);
+			alter->values[i] = PG_GETARG_DATUM(argument);
 	}
+	if (!PG_ARGISNULL(VIA_ARGUMENT))
+		alter->via = PG_GETARG_JSONB_P(VIA_ARGUMENT);
 	if (!PG_ARGISNULL(RESET_ARGUMENT))
 		read_reset(alter, PG_GETARG_ARRAYTYPE_P(RESET_ARGUMENT));
 	if (alter->given[FIELD_NAMES])
@@ -135,7 +152,7 @@ read_arguments(FunctionCallInfo fcinfo, Alter *alter)
 static bool
 changes_documents(const Alter *alter)
 {
-	bool any = false;
+	bool any = alter->given[QUERY] || alter->via != NULL;
 
 	for (int i = 0; i <= LAST_OF_DOCUMENTS; i++)
 		any |= alter->given[i];
@@ -148,7 +165,7 @@ read_mapping(Alter *alter, const char *name)
 {
 	static PlinthPlan plan = {
 		"SELECT columns, field_names, fields, casts, filter, paused, name,"
-		" lanes, id_cast, id_prefix, kind FROM plinth.sync_mappings WHERE id = $1",
+		" lanes, query, id_cast, id_prefix, kind FROM plinth.sync_mappings WHERE id = $1",
 		1,
 		{INT8OID},
 		NULL};
@@ -187,19 +204,36 @@ read_mapping(Alter *alter, const char *name)
 	alter->kind = TextDatumGetCString(values[NOPTIONS + 2]);
 }
 
-/* As sync_table asks, of the key that the mapping has. */
+/* What each kind of mapping has, and so can change. */
 static void
-check_documents(Alter *alter)
+check_kind(const Alter *alter)
 {
-	PlinthSyncFields fields = {0};
-	PlinthSyncKeyColumns key = {0};
+	bool document = strcmp(alter->kind, "document") == 0;
+
+	if (!document && strcmp(alter->kind, "table") != 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("sync mapping \"%s\" is neither of a table nor of a query", alter->target.name),
+			 errhint("Make another mapping, to another collection, and drop this one.")));
+	if (document && (alter->given[COLUMNS] || alter->given[FILTER]))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("sync mapping \"%s\" is one of a query", alter->target.name),
+						errhint("Its query says which columns and rows there are: pass another "
+								"one in the argument query.")));
+	if (!document && (alter->given[QUERY] || alter->via != NULL))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("sync mapping \"%s\" is not one of a query", alter->target.name),
+						errhint("Its columns are changed by the arguments columns, fields and "
+								"casts, its rows by filter.")));
+}
+
+/* The table, which stays locked against DDL; what runs over its rows is the owner's to say. */
+static Relation
+open_table(const Alter *alter)
+{
 	Relation rel;
 
-	if (strcmp(alter->kind, "table") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("sync mapping \"%s\" is not one of a table", alter->target.name),
-				 errhint("Make another mapping, to another collection, and drop this one.")));
 	rel = try_relation_open(alter->target.relation, ShareUpdateExclusiveLock);
 	if (rel == NULL)
 		ereport(
@@ -210,29 +244,80 @@ check_documents(Alter *alter)
 	if (!object_ownercheck(RelationRelationId, alter->target.relation, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
-	key.nkeys = alter->target.nkeys;
-	memcpy(key.attnums, alter->target.key_attnums, sizeof(AttrNumber) * key.nkeys);
-	for (int i = 0; i < key.nkeys; i++)
+	if (!has_privs_of_role(GetUserId(), alter->target.owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for sync mapping \"%s\"", alter->target.name),
+						errhint("Its rows are read as role \"%s\": call this as a member of it.",
+								GetUserNameFromId(alter->target.owner, false))));
+	return rel;
+}
+
+/* The mapping as it is to be, as far as documents depend on it. */
+static void
+describe(const Alter *alter, Relation rel, PlinthSyncNew *arg)
+{
+	PlinthSyncFields *fields = &arg->fields;
+
+	arg->relation = alter->target.relation;
+	arg->rel = rel;
+	arg->owner = alter->target.owner;
+	arg->key.nkeys = alter->target.nkeys;
+	memcpy(arg->key.attnums, alter->target.key_attnums, sizeof(AttrNumber) * arg->key.nkeys);
+	for (int i = 0; i < arg->key.nkeys; i++)
 	{
-		if (!OidIsValid(get_atttype(alter->target.relation, key.attnums[i])))
+		if (!OidIsValid(get_atttype(arg->relation, arg->key.attnums[i])))
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 							errmsg("a column of the mapping's key does not exist any more"),
 							errhint("Drop the mapping by plinth.sync_drop(), and make it again.")));
 	}
-	fields.columns = (ArrayType *) DatumGetPointer(alter->values[COLUMNS]);
-	fields.camel = strcmp(TextDatumGetCString(alter->values[FIELD_NAMES]), "camelCase") == 0;
+	fields->camel = strcmp(TextDatumGetCString(alter->values[FIELD_NAMES]), "camelCase") == 0;
 	if (alter->values[FIELDS] != (Datum) 0)
-		fields.fields = DatumGetJsonbP(alter->values[FIELDS]);
+		fields->fields = DatumGetJsonbP(alter->values[FIELDS]);
 	if (alter->values[CASTS] != (Datum) 0)
-		fields.casts = DatumGetJsonbP(alter->values[CASTS]);
+		fields->casts = DatumGetJsonbP(alter->values[CASTS]);
 	if (alter->id_cast != (Datum) 0)
-		fields.id_cast = TextDatumGetCString(alter->id_cast);
+		fields->id_cast = TextDatumGetCString(alter->id_cast);
 	if (alter->id_prefix != (Datum) 0)
-		fields.id_prefix = TextDatumGetCString(alter->id_prefix);
-	plinth_sync_check_fields(RelationGetDescr(rel), plinth_sync_relation_name(rel), &key, &fields);
-	if (alter->given[FILTER] && alter->values[FILTER] != (Datum) 0)
-		alter->values[FILTER] = CStringGetTextDatum(
-			plinth_sync_check_filter(rel, TextDatumGetCString(alter->values[FILTER])));
+		fields->id_prefix = TextDatumGetCString(alter->id_prefix);
+}
+
+/* As sync_document asks; a query that stays is only looked at for its fields. */
+static void
+check_query(Alter *alter, PlinthSyncNew *arg)
+{
+	arg->query = TextDatumGetCString(alter->values[QUERY]);
+	if (!alter->given[QUERY] && alter->via == NULL)
+	{
+		plinth_sync_document_check_output(arg);
+		return;
+	}
+	alter->ways = plinth_sync_document_look(arg, alter->via);
+	alter->other_ways = true;
+	alter->values[QUERY] = CStringGetTextDatum(arg->query);
+	alter->values[COLUMNS] = PointerGetDatum(arg->fields.columns);
+}
+
+/* As sync_table or sync_document asks, of the key that the mapping has. */
+static void
+check_documents(Alter *alter)
+{
+	PlinthSyncNew arg = {0};
+	Relation rel;
+
+	check_kind(alter);
+	rel = open_table(alter);
+	describe(alter, rel, &arg);
+	if (strcmp(alter->kind, "document") == 0)
+		check_query(alter, &arg);
+	else
+	{
+		arg.fields.columns = (ArrayType *) DatumGetPointer(alter->values[COLUMNS]);
+		plinth_sync_check_fields(RelationGetDescr(rel), plinth_sync_relation_name(rel), &arg.key,
+								 &arg.fields);
+		if (alter->given[FILTER] && alter->values[FILTER] != (Datum) 0)
+			alter->values[FILTER] = CStringGetTextDatum(
+				plinth_sync_check_filter(rel, TextDatumGetCString(alter->values[FILTER])));
+	}
 	relation_close(rel, NoLock);
 }
 
@@ -254,9 +339,11 @@ write_mapping(Alter *alter)
 {
 	static PlinthPlan plan = {
 		"UPDATE plinth.sync_mappings SET columns = $2, field_names = $3, fields = coalesce($4, '{}'),"
-		" casts = coalesce($5, '{}'), filter = $6, paused = $7, name = $8, lanes = $9 WHERE id = $1",
-		9,
-		{INT8OID, NAMEARRAYOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, BOOLOID, TEXTOID, INT4OID},
+		" casts = coalesce($5, '{}'), filter = $6, paused = $7, name = $8, lanes = $9, query = $10"
+		" WHERE id = $1",
+		10,
+		{INT8OID, NAMEARRAYOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, BOOLOID, TEXTOID, INT4OID,
+		 TEXTOID},
 		NULL};
 	Datum values[1 + NOPTIONS];
 	char nulls[2 + NOPTIONS] = {0};
@@ -275,6 +362,8 @@ write_mapping(Alter *alter)
 		strcmp(TextDatumGetCString(alter->values[NAME]), alter->target.name) != 0)
 		check_name_free(alter->values[NAME]);
 	plinth_base_spi_execute(&plan, values, nulls, false, SPI_OK_UPDATE);
+	if (alter->other_ways)
+		plinth_sync_document_store(alter->target.id, alter->ways);
 	if (changes_documents(alter))
 		plinth_sync_indexes_fit(alter->target.id);
 	if (alter->given[LANES])

@@ -212,9 +212,16 @@ set_row_security(const char *value)
 							 true, 0, false);
 }
 
-/* Everything that is done as the owner of the root; returns the ways from changed rows. */
-static List *
-look_at_query(PlinthSyncNew *arg, Jsonb *via)
+/* With policies in the query, tables that have some for this role are told by name. */
+static void
+become_owner(const PlinthSyncNew *arg, PlinthAsOwner *state)
+{
+	plinth_sync_query_as_role(arg->owner, state);
+	set_row_security("on");
+}
+
+List *
+plinth_sync_document_look(PlinthSyncNew *arg, Jsonb *via)
 {
 	PlinthAsOwner state;
 	Query *query;
@@ -222,9 +229,7 @@ look_at_query(PlinthSyncNew *arg, Jsonb *via)
 	List *ways;
 	ListCell *lc;
 
-	plinth_sync_query_as_role(arg->owner, &state);
-	/* With policies in the query, tables that have some for this role are told by name. */
-	set_row_security("on");
+	become_owner(arg, &state);
 	query = plinth_sync_query_parse(arg->query, "query", InvalidOid);
 	plinth_sync_query_check(query, "query", arg->owner);
 	arg->query = plinth_sync_query_deparse(query);
@@ -246,46 +251,19 @@ look_at_query(PlinthSyncNew *arg, Jsonb *via)
 		if (way->roots != NULL)
 			plinth_sync_query_try(way->roots, way->ncolumns);
 	}
+	plinth_sync_document_note_columns(arg, query, ways);
 	plinth_sync_query_as_before(&state);
 	return ways;
 }
 
-static void
-insert_sources(int64 mapping, List *ways)
+void
+plinth_sync_document_check_output(PlinthSyncNew *arg)
 {
-	static PlinthPlan plan = {
-		"INSERT INTO plinth.sync_sources (mapping_id, source, relation, columns, roots, derived)"
-		" VALUES ($1, $2, $3, $4, $5, $6)",
-		6,
-		{INT8OID, INT2OID, REGCLASSOID, NAMEARRAYOID, TEXTOID, BOOLOID},
-		NULL};
-	ListCell *lc;
-	int16 n = 0;
+	PlinthAsOwner state;
 
-	foreach (lc, ways)
-	{
-		PlinthSyncWay *way = lfirst(lc);
-		Datum *names = palloc(sizeof(Datum) * way->ncolumns);
-		Datum values[6] = {0};
-
-		for (int i = 0; i < way->ncolumns; i++)
-		{
-			NameData *name = palloc0(sizeof(NameData));
-
-			namestrcpy(name, get_attname(way->relation, way->columns[i], false));
-			names[i] = NameGetDatum(name);
-		}
-		values[0] = Int64GetDatum(mapping);
-		values[1] = Int16GetDatum(++n);
-		values[2] = ObjectIdGetDatum(way->relation);
-		values[3] = PointerGetDatum(
-			construct_array(names, way->ncolumns, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
-		if (way->roots != NULL)
-			values[4] = CStringGetTextDatum(way->roots);
-		values[5] = BoolGetDatum(way->derived);
-		plinth_base_spi_execute(&plan, values, way->roots == NULL ? "    n " : NULL, false,
-								SPI_OK_INSERT);
-	}
+	become_owner(arg, &state);
+	check_output(plinth_sync_query_parse(arg->query, "query as it is kept", InvalidOid), arg);
+	plinth_sync_query_as_before(&state);
 }
 
 static void
@@ -316,11 +294,11 @@ plinth_sync_document(PG_FUNCTION_ARGS)
 	read_arguments(fcinfo, &arg);
 	plinth_sync_new_open(&arg);
 	plinth_sync_new_check(&arg);
-	ways = look_at_query(&arg, PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
+	ways = plinth_sync_document_look(&arg, PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
 
 	plinth_sync_new_begin(&arg, &api);
 	id = plinth_sync_new_insert(&arg);
-	insert_sources(id, ways);
+	plinth_sync_document_store(id, ways);
 	plinth_sync_new_end(&arg, &api);
 	PG_RETURN_INT64(id);
 }

@@ -9,6 +9,7 @@
 
 #include "nodes/parsenodes.h"
 #include "sync/create.h"
+#include "utils/array.h"
 
 /* A row of sync_sources. */
 typedef struct PlinthSyncWay
@@ -18,7 +19,8 @@ typedef struct PlinthSyncWay
 	AttrNumber *columns;
 	char *roots; /* NULL: the columns are the root's key */
 	bool derived;
-	List *reads; /* OIDs of the tables that roots reads */
+	List *reads;     /* OIDs of the tables that roots reads */
+	ArrayType *used; /* columns of the table that anything reads; NULL: whole rows */
 } PlinthSyncWay;
 
 /* -------------------------------------------------------------------------
@@ -71,5 +73,30 @@ extern char *plinth_sync_key_list(const PlinthSyncNew *arg);
 
 /* document.c: adds a way unless it is there, and checks that its columns are in old tuples. */
 extern List *plinth_sync_paths_add(List *ways, PlinthSyncWay *way, PlinthSyncNew *arg);
+
+/* -------------------------------------------------------------------------
+ * document.c, document_store.c: a mapping's query as a whole, new or altered.
+ * -------------------------------------------------------------------------
+ */
+
+/*
+ * Looks at arg->query, which becomes the text that is kept, as the owner of the
+ * root; returns the ways from changed rows.  The root's columns that it reads
+ * become arg->fields.columns.
+ */
+extern List *plinth_sync_document_look(PlinthSyncNew *arg, Jsonb *via);
+
+/* Do arg->fields fit the kept query? */
+extern void plinth_sync_document_check_output(PlinthSyncNew *arg);
+
+/* Which columns of the root and of the ways' tables does anything read? */
+extern void plinth_sync_document_note_columns(PlinthSyncNew *arg, Query *query, List *ways);
+
+/*
+ * Makes the ways those of the mapping.  One that it had keeps its number, as
+ * marks that are under way carry it; a new one gets a number that none had.
+ * SPI is connected, as plinth_owner.
+ */
+extern void plinth_sync_document_store(int64 mapping, List *ways);
 
 #endif /* PLINTH_SYNC_DOCUMENT_INT_H */

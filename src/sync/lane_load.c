@@ -27,11 +27,18 @@ plinth_sync_lane_mapping(PlinthLane *lane, int64 id)
 	return NULL;
 }
 
+/*
+ * A definition by which nothing was settled yet writes nothing: what it wrote
+ * would stand there for good, should the definition go back to what it was.
+ */
 bool
 plinth_sync_lane_ready(PlinthLaneMapping *mapping)
 {
-	return !mapping->def->paused && mapping->def->blocked == NULL &&
-		   mapping->def->problem == NULL && mapping->def->stored_shape != NULL;
+	PlinthSyncMapping *def = mapping->def;
+
+	return !def->paused && def->blocked == NULL && def->problem == NULL &&
+		   def->stored_shape != NULL && def->shape != NULL &&
+		   strcmp(def->stored_shape, def->shape) == 0;
 }
 
 static PlinthLaneMapping *

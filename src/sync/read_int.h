@@ -61,9 +61,13 @@ extern bool plinth_sync_read_is_nothing(PlinthSyncMapping *mapping, PlinthSyncKe
 extern void plinth_sync_read_page_documents(PlinthSyncMapping *mapping, Oid relation,
 											const char *after, int limit, PlinthSyncBatch *batch);
 
-/* mapping.c: for the queries that name keys. */
+/* mapping.c */
 extern void plinth_sync_mapping_problem(PlinthSyncMapping *mapping, const char *what,
 										const char *hint);
+/* mapping_sql.c: for the queries that name keys. */
+/* By its own columns, as SQL, and its filter or NULL. */
+extern void plinth_sync_mapping_sql(PlinthSyncMapping *mapping, const char *columns,
+									const char *filter);
 /* "alias.column = the key's i-th part that was asked for"; palloc'd. */
 extern char *plinth_sync_mapping_is_key(PlinthSyncMapping *mapping, const char *alias, int i);
 /* The SQL of pages in the order of the key. */

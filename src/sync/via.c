@@ -22,8 +22,11 @@
  * Roots do not depend on MongoDB, so they are looked for also while that is
  * away or the mapping waits; sync_dirty holds them then.  What cannot be
  * resolved (the query's tables cannot be read) waits in sync_via, and no WAL
- * is kept for it.  A mark that says nothing any more, since its source is not
- * there or its values are none of the columns' type, has all sent again.
+ * is kept for it.  A mark that says nothing any more, since its values are none
+ * of the columns' type, has all sent again.  One of a source that is not there
+ * is let go: other sources are another definition (plinth._sync_shape), by which
+ * all is sent again anyhow, once the decoder knows them too; and no source ever
+ * gets the number that another had.
  *
  * All of it belongs to the mapping's first lane and needs no lock.  Where there
  * are several, roots go to theirs by sync_dirty.
@@ -89,18 +92,24 @@ static PlinthSyncVia *
 find_source(PlinthSyncMapping *def, const ViaMark *mark)
 {
 	int source = atoi(mark->text);
+
+	for (int i = 0; i < def->nvias; i++)
+	{
+		if (def->vias[i].source == source)
+			return &def->vias[i];
+	}
+	return NULL;
+}
+
+/* Does it have as many values as the source has columns? */
+static bool
+fits_source(const PlinthSyncVia *via, const ViaMark *mark)
+{
 	int values = -1;
 
 	for (uint32 i = 0; i < mark->len; i++)
 		values += mark->text[i] == '\0';
-	for (int i = 0; i < def->nvias; i++)
-	{
-		PlinthSyncVia *via = &def->vias[i];
-
-		if (via->source == source && via->roots != NULL && via->ncolumns == values)
-			return via;
-	}
-	return NULL;
+	return via->roots != NULL && via->ncolumns == values;
 }
 
 static Portal
@@ -254,6 +263,8 @@ resolve(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 
 		CHECK_FOR_INTERRUPTS();
 		if (read.via == NULL)
+			continue;
+		if (!fits_source(read.via, read.mark))
 			step->everything = true;
 		else if (!plinth_sync_query_guarded(read_roots_function, &read, &error))
 		{
