@@ -55,12 +55,18 @@ AS $$
         ON a.attrelid = relation AND a.attname = k.name AND NOT a.attisdropped
 $$;
 
--- A table's columns, with the labels and attributes of their types: those of seen, or NULL for all.
-CREATE OR REPLACE FUNCTION plinth._sync_columns_shape(relation oid, seen smallint[]) RETURNS text
+CREATE OR REPLACE FUNCTION plinth._sync_field_name(column_name text, camel boolean) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'plinth_sync_field_name';
+COMMENT ON FUNCTION plinth._sync_field_name(text, boolean) IS
+'The field that a column becomes, where fields does not say.';
+
+-- A table's columns, with the labels and attributes of their types: those of seen, or NULL for all; under
+-- names of their own (by number) or as the table calls them.
+CREATE OR REPLACE FUNCTION plinth._sync_columns_shape(relation oid, seen smallint[], names jsonb) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(pg_catalog.string_agg(
-               pg_catalog.format('%s:%I:%s%s%s', a.attnum, a.attname,
+               pg_catalog.format('%s:%I:%s%s%s', a.attnum, coalesce(names ->> a.attnum::text, a.attname::text),
                                  pg_catalog.format_type(a.atttypid, a.atttypmod),
                                  (SELECT '{' || pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ','
                                                                       ORDER BY e.enumsortorder) || '}'
@@ -92,7 +98,7 @@ AS $$
                -- Only columns that it names are read, unless it has whole rows.
                (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', r.relation,
                                                                   plinth._sync_unseen(r.relation),
-                                                                  plinth._sync_columns_shape(r.relation, r.seen)), ';'
+                                                                  plinth._sync_columns_shape(r.relation, r.seen, NULL)), ';'
                                              ORDER BY r.relation)
                   FROM (SELECT v.relation::oid AS relation,
                                CASE WHEN pg_catalog.bool_and(v.reads IS NOT NULL)
@@ -112,23 +118,37 @@ AS $$
      WHERE v.mapping_id = _sync_source_leaves.mapping_id
 $$;
 
--- Everything that decides what a document looks like, apart from the rows: a
--- change of it makes every document be sent again.  So does whether a table is
--- in the WAL: what changed while it was not is known to nobody.
+-- Everything that decides what documents look like, apart from the rows, in three words: what is every
+-- document's (how _id is made; of a query, all of it; and whether a table is in the WAL: what changed while it
+-- was not is known to nobody); the fields as they come out; which rows.
 CREATE OR REPLACE FUNCTION plinth._sync_shape(mapping_id bigint) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, m.id_cast, m.id_prefix,
-                                               m.filter, m.collection, m.server_name,
-                                               plinth._sync_unseen(m.relation), plinth._sync_query_shape(m.id)))
-           || ' ' || plinth._sync_columns_shape(m.relation, (
-               SELECT pg_catalog.array_agg(a.attnum)
-                 FROM pg_catalog.pg_attribute AS a
-                WHERE a.attrelid = m.relation
-                  AND (m.columns IS NULL OR a.attname = ANY (m.columns) OR m.fields ? a.attname::text
-                       OR a.attname = ANY (m.key_columns) OR a.attnum = ANY (s.key_attnums))))
+    SELECT pg_catalog.md5(pg_catalog.concat_ws('|', m.id_cast, m.id_prefix, m.collection, m.server_name, plinth._sync_unseen(m.relation),
+               CASE m.kind WHEN 'append' THEN NULL
+                           WHEN 'document' THEN pg_catalog.concat_ws('|', m.field_names, m.fields, m.casts, plinth._sync_query_shape(m.id),
+                                                    plinth._sync_columns_shape(m.relation, c.keys || c.sent, NULL))
+                           -- The name of one column is not in _id; those of several are.
+                           ELSE plinth._sync_columns_shape(m.relation, c.keys, c.key_names) END))
+           || ' ' ||
+           CASE WHEN m.kind = 'document' THEN '-'
+                ELSE pg_catalog.md5(plinth._sync_columns_shape(m.relation, CASE WHEN m.kind = 'append' THEN c.keys || c.sent ELSE c.sent END,
+                                                               c.names)) END
+           || ' ' || coalesce(pg_catalog.md5(m.filter), '-')
       FROM plinth.sync_mappings AS m
       LEFT JOIN plinth.sync_states AS s ON s.mapping_id = m.id
+     CROSS JOIN LATERAL (
+         SELECT coalesce(pg_catalog.array_agg(a.attnum) FILTER (WHERE k.is_key), '{}') AS keys,
+                coalesce(pg_catalog.array_agg(a.attnum) FILTER (
+                    WHERE a.attname = ANY (m.columns) OR m.fields ? a.attname::text
+                       OR (m.columns IS NULL AND (m.kind = 'document' OR NOT k.is_key))), '{}') AS sent,
+                pg_catalog.jsonb_object_agg(a.attnum, CASE WHEN pg_catalog.cardinality(m.key_columns) > 1 THEN f.name ELSE '' END) AS key_names,
+                pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws(' ', f.name, m.casts ->> a.attname::text)) AS names
+           FROM pg_catalog.pg_attribute AS a
+          CROSS JOIN LATERAL (SELECT coalesce(a.attnum = ANY (s.key_attnums), a.attname = ANY (m.key_columns)) AS is_key) AS k
+          CROSS JOIN LATERAL (SELECT coalesce(m.fields ->> a.attname::text,
+                                              plinth._sync_field_name(a.attname::text, m.field_names = 'camelCase')) AS name) AS f
+          WHERE a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped) AS c
      WHERE m.id = _sync_shape.mapping_id
 $$;
 
@@ -169,6 +189,40 @@ AS $$
     SELECT plinth._sync_sweep(_sync_send_again.mapping_id);
 $$;
 
+-- What another definition of the fields or of the filter changes.  Rows are sent, and where only the filter is
+-- another one only those that match one of the two and not the other: they are written or deleted.
+CREATE OR REPLACE FUNCTION plinth._sync_send_changed(mapping_id bigint, fields_changed boolean, filter_changed boolean, old_filter text)
+    RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    this      bigint := _sync_send_changed.mapping_id;
+    sent_part boolean := EXISTS (SELECT FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_changed.mapping_id AND t.kind = 'snapshot');
+BEGIN
+    IF filter_changed AND (fields_changed OR sent_part) THEN
+        -- Documents are by more than one definition.
+        PERFORM plinth._sync_send_again(this);
+        RETURN;
+    END IF;
+    IF filter_changed THEN
+        -- How a dead letter's document is nobody knows.
+        INSERT INTO plinth.sync_dirty AS d (mapping_id, key, lane)
+        SELECT l.mapping_id, l.key, plinth._sync_lane(l.key, plinth._sync_lanes(this))
+          FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = this
+            ON CONFLICT (mapping_id, md5(key)) DO UPDATE
+               SET suspect = d.suspect OR d.zombie_stage > 0 OR d.sent_at IS NOT NULL, zombie_stage = 0,
+                   due_at = '-infinity', sent_at = NULL, attempts = 0;
+    ELSE
+        DELETE FROM plinth.sync_tasks AS t WHERE t.mapping_id = this AND t.kind = 'snapshot';
+    END IF;
+    DELETE FROM plinth.sync_dead_letters AS l WHERE l.mapping_id = this;
+    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total, old_filter)
+    SELECT m.id, 'snapshot', m.relation, plinth._sync_rows(m.relation), CASE WHEN filter_changed THEN coalesce(_sync_send_changed.old_filter, 'true') END
+      FROM plinth.sync_mappings AS m WHERE m.id = this;
+END
+$$;
+
 -- Follows renamed columns in the mapping's own row.
 CREATE OR REPLACE FUNCTION plinth._sync_follow(mapping_id bigint, columns_seen jsonb) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
@@ -202,6 +256,8 @@ DECLARE
     now_leaves oid[];
     now_source_leaves oid[];
     now_shape  text;
+    was        text[];
+    becomes    text[];
     moved      boolean := false;
 BEGIN
     -- Nearly always nothing has changed, and then nothing is locked or written.
@@ -239,27 +295,33 @@ BEGIN
     END IF;
 
     now_shape := plinth._sync_shape(m.id);
-    -- What was appended stays as it was: other columns are of later rows only.
-    IF s.shape <> now_shape AND (m.kind <> 'append'
-                                 OR split_part(s.shape, ' ', 1) <> split_part(now_shape, ' ', 1)) THEN
+    was := pg_catalog.string_to_array(s.shape, ' ');
+    becomes := pg_catalog.string_to_array(now_shape, ' ');
+    IF was[1] <> becomes[1] THEN
         PERFORM plinth._sync_send_again(m.id);
     -- Rows that a joined table lost or got by a partition are not in the WAL; one that is empty brings none.
     ELSIF NOT s.source_leaves <@ now_source_leaves
           OR EXISTS (SELECT FROM pg_catalog.unnest(now_source_leaves) AS l
                       WHERE l <> ALL (s.source_leaves) AND coalesce(pg_catalog.pg_relation_size(l), 1) > 0) THEN
         PERFORM plinth._sync_send_again(m.id);
-    ELSIF s.leaves <> now_leaves THEN
-        INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)
-        SELECT m.id, 'snapshot', l, plinth._sync_rows(l) FROM pg_catalog.unnest(now_leaves) AS l WHERE l <> ALL (s.leaves);
-        IF NOT s.leaves <@ now_leaves THEN
-            PERFORM plinth._sync_sweep(m.id);
+    ELSE
+        IF s.leaves <> now_leaves THEN
+            INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, total)
+            SELECT m.id, 'snapshot', l, plinth._sync_rows(l) FROM pg_catalog.unnest(now_leaves) AS l WHERE l <> ALL (s.leaves);
+            IF NOT s.leaves <@ now_leaves THEN
+                PERFORM plinth._sync_sweep(m.id);
+            END IF;
+        END IF;
+        -- What was appended stays as it was: another definition is of later rows only.
+        IF was <> becomes AND m.kind <> 'append' THEN
+            PERFORM plinth._sync_send_changed(m.id, was[2] <> becomes[2], was[3] <> becomes[3], s.filter_sent);
         END IF;
     END IF;
     moved := (s.shape, s.leaves, s.source_leaves, s.columns_seen)
              IS DISTINCT FROM (now_shape, now_leaves, now_source_leaves, now_seen);
     IF moved THEN
         UPDATE plinth.sync_states AS t
-           SET shape = now_shape, leaves = now_leaves, source_leaves = now_source_leaves, columns_seen = now_seen
+           SET shape = now_shape, filter_sent = m.filter, leaves = now_leaves, source_leaves = now_source_leaves, columns_seen = now_seen
          WHERE t.mapping_id = m.id;
     END IF;
     RETURN moved;
@@ -267,9 +329,9 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION plinth._sync_rows(oid), plinth._sync_unseen(oid), plinth._sync_is_keyed(oid, smallint[]), plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_shape(bigint),
-    plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[]), plinth._sync_query_shape(bigint),
+    plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[], jsonb), plinth._sync_field_name(text, boolean), plinth._sync_query_shape(bigint),
     plinth._sync_source_leaves(bigint),
-    plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint),
+    plinth._sync_renamed(oid, jsonb, text), plinth._sync_settle(bigint), plinth._sync_send_again(bigint), plinth._sync_send_changed(bigint, boolean, boolean, text),
     plinth._sync_sweep(bigint), plinth._sync_follow(bigint, jsonb) FROM PUBLIC;
 -- sync_table and sync_resync ask as plinth_owner.
 GRANT EXECUTE ON FUNCTION plinth._sync_rows(oid) TO plinth_owner;

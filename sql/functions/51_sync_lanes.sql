@@ -30,8 +30,8 @@ COMMENT ON FUNCTION plinth._sync_lanes(bigint) IS
 CREATE OR REPLACE FUNCTION plinth._sync_task_added() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, cursor_key, sent_key, total, lane)
-    SELECT NEW.mapping_id, NEW.kind, NEW.relation, NEW.cursor_key, NEW.sent_key, 0, l
+    INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, cursor_key, sent_key, total, lane, old_filter)
+    SELECT NEW.mapping_id, NEW.kind, NEW.relation, NEW.cursor_key, NEW.sent_key, 0, l, NEW.old_filter
       FROM pg_catalog.generate_series(1, plinth._sync_lanes(NEW.mapping_id) - 1) AS l;
     RETURN NULL;
 END
@@ -63,13 +63,13 @@ BEGIN
     FOR task IN
         WITH gone AS (DELETE FROM plinth.sync_tasks AS t
                        WHERE t.mapping_id = NEW.id AND t.kind = 'snapshot' RETURNING t.*)
-        SELECT g.relation, pg_catalog.min(g.id) AS first,
+        SELECT g.relation, g.old_filter, pg_catalog.min(g.id) AS first,
                CASE WHEN OLD.lanes = 1 THEN pg_catalog.min(g.cursor_key) END AS cursor_key,
                CASE WHEN OLD.lanes = 1 THEN pg_catalog.min(g.sent_key) END AS sent_key
-          FROM gone AS g GROUP BY g.relation, CASE WHEN OLD.lanes = 1 THEN g.id END ORDER BY 2
+          FROM gone AS g GROUP BY g.relation, g.old_filter, CASE WHEN OLD.lanes = 1 THEN g.id END ORDER BY 3
     LOOP
-        INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, cursor_key, sent_key, total)
-        VALUES (NEW.id, 'snapshot', task.relation, task.cursor_key, task.sent_key, plinth._sync_rows(task.relation));
+        INSERT INTO plinth.sync_tasks (mapping_id, kind, relation, cursor_key, sent_key, total, old_filter)
+        VALUES (NEW.id, 'snapshot', task.relation, task.cursor_key, task.sent_key, plinth._sync_rows(task.relation), task.old_filter);
     END LOOP;
     RETURN NULL;
 END

@@ -33,5 +33,5 @@ REVOKE ALL ON FUNCTION plinth.sync_preview(text, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plinth.sync_preview(text, bigint) TO PUBLIC;
 -- What loading a mapping asks of the catalogs, as plinth_owner there.
 GRANT EXECUTE ON FUNCTION plinth._sync_leaves(oid), plinth._sync_columns(oid), plinth._sync_unseen(oid),
-    plinth._sync_is_keyed(oid, smallint[]), plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[]),
+    plinth._sync_is_keyed(oid, smallint[]), plinth._sync_attnums(oid, name[]), plinth._sync_columns_shape(oid, smallint[], jsonb), plinth._sync_field_name(text, boolean),
     plinth._sync_query_shape(bigint), plinth._sync_shape(bigint) TO plinth_owner;

@@ -50,6 +50,7 @@ CREATE TABLE plinth.sync_states (
     blocked_hint text,
     blocked_at   timestamptz,
     shape        text,                           -- what the table looked like when its rows were last sent whole
+    filter_sent  text,                           -- the filter then; NULL: none
     columns_seen jsonb,                          -- attnum -> name then, to follow renamed columns
     leaves       oid[],                          -- partitions then
     source_leaves oid[],                         -- of the other tables that stand in its query
@@ -72,6 +73,7 @@ CREATE TABLE plinth.sync_tasks (
     kind         text NOT NULL CHECK (kind IN ('snapshot', 'sweep')),
     relation     oid NOT NULL,                   -- snapshot: the table, or one partition of it
     cursor_key   text,                           -- snapshot: the last key done, as an array literal
+    old_filter   text,                           -- snapshot: only of rows that match either this or the mapping's filter; NULL: of all
     sent_key     text,                           -- snapshot: rows up to this key may have been sent already
     cursor_id    bytea,                          -- sweep: the last _id done, as BSON
     done         bigint NOT NULL DEFAULT 0,

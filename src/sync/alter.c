@@ -35,6 +35,7 @@
 #include "utils/rel.h"
 
 #include "sync/api_int.h"
+#include "sync/append_int.h"
 #include "sync/document_int.h"
 #include "sync/index_int.h"
 
@@ -210,12 +211,11 @@ check_kind(const Alter *alter)
 {
 	bool document = strcmp(alter->kind, "document") == 0;
 
-	if (!document && strcmp(alter->kind, "table") != 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("sync mapping \"%s\" is neither of a table nor of a query", alter->target.name),
-			 errhint("Make another mapping, to another collection, and drop this one.")));
+	if (strcmp(alter->kind, "files") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("sync mapping \"%s\" is one of files", alter->target.name),
+				 errhint("Make another mapping, to another collection, and drop this one.")));
 	if (document && (alter->given[COLUMNS] || alter->given[FILTER]))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("sync mapping \"%s\" is one of a query", alter->target.name),
@@ -365,7 +365,11 @@ write_mapping(Alter *alter)
 	if (alter->other_ways)
 		plinth_sync_document_store(alter->target.id, alter->ways);
 	if (changes_documents(alter))
+	{
 		plinth_sync_indexes_fit(alter->target.id);
+		if (strcmp(alter->kind, "append") == 0)
+			plinth_sync_append_expires_by_dates(alter->target.id);
+	}
 	if (alter->given[LANES])
 		plinth_sync_new_require_workers();
 	plinth_sync_api_end(&api);

@@ -13,6 +13,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "sync/append_int.h"
 #include "sync/create.h"
 #include "sync/index_int.h"
 
@@ -119,6 +120,26 @@ check_expires(int64 id, const char *field)
 					errmsg("expire_field \"%s\" is no date of the documents", field),
 					errhint("Name the field of a column of type timestamptz, timestamp or date, "
 							"as it is called in the documents.")));
+}
+
+void
+plinth_sync_append_expires_by_dates(int64 mapping)
+{
+	static PlinthPlan plan = {
+		"SELECT k.key FROM plinth.sync_indexes AS i, json_object_keys(coalesce(i.definition -> 'keys', i.definition -> 'key')) AS k (key)"
+		" WHERE i.mapping_id = $1 AND i.definition ->> 'expireAfterSeconds' IS NOT NULL AND i.state <> 'dropping'",
+		1,
+		{INT8OID},
+		NULL};
+	Datum value = Int64GetDatum(mapping);
+	SPITupleTable *found;
+	uint64 n;
+
+	plinth_base_spi_execute(&plan, &value, NULL, false, SPI_OK_SELECT);
+	found = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+		check_expires(mapping, SPI_getvalue(found->vals[i], found->tupdesc, 1));
 }
 
 static void

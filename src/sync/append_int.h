@@ -28,4 +28,10 @@ extern PlinthMongoStatus plinth_sync_append_write(PlinthLane *lane, PlinthLaneMa
 extern bool plinth_sync_append_expires(const PlinthSyncMapping *mapping, PlinthBson document,
 									   int64 seconds);
 
+/*
+ * append_api.c: an ERROR where documents are to expire by a field that is no date.  SPI is
+ * connected, as plinth_owner.
+ */
+extern void plinth_sync_append_expires_by_dates(int64 mapping);
+
 #endif /* PLINTH_SYNC_APPEND_INT_H */

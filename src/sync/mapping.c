@@ -29,28 +29,6 @@
 #include "sync/read_int.h"
 #include "sync/via_int.h"
 
-char *
-plinth_sync_camel_case(const char *name)
-{
-	char *result = palloc(strlen(name) + 1);
-	char *at = result;
-	bool upper = false;
-
-	for (const char *p = name; *p != '\0'; p++)
-	{
-		/* Only between two other characters: _id and id_ stay what they are. */
-		if (*p == '_' && p > name && p[1] != '\0' && p[1] != '_' && p[-1] != '_')
-		{
-			upper = true;
-			continue;
-		}
-		*at++ = upper && *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p;
-		upper = false;
-	}
-	*at = '\0';
-	return result;
-}
-
 List *
 plinth_sync_mapping_ids(const char *server, Oid owner)
 {
@@ -392,6 +370,7 @@ plinth_sync_mapping_load(MemoryContext parent, int64 id)
 		return NULL;
 	}
 	take_row(m, &filter, &id_cast, &id_prefix);
+	m->filter = filter;
 	m->shape = column_text(m->context, 18);
 	m->nkeys = DatumGetInt32(column_datum(19, &isnull));
 	flag = column_datum(20, &isnull);

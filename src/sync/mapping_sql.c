@@ -19,6 +19,9 @@
 
 #include "sync/read_int.h"
 
+/* Of a page the first column says nothing, as a rule. */
+#define PAGE_NUMBER "SELECT 0::bigint"
+
 /* OPERATOR(schema.name) of a comparison by the type's default btree operator class. */
 static char *
 operator_name(Oid type, StrategyNumber strategy)
@@ -147,8 +150,8 @@ plinth_sync_mapping_pages(PlinthSyncMapping *m, const char *columns, const char 
 		appendStringInfo(&keycols, ", t.%s", quote_identifier(m->key_names[i]));
 	for (int keys_only = 0; keys_only < 2; keys_only++)
 	{
-		m->page_head[keys_only] = psprintf("SELECT 0::bigint%s%s FROM %s", keycols.data,
-										   keys_only ? "" : columns, m->only);
+		m->page_head[keys_only] =
+			psprintf(PAGE_NUMBER "%s%s FROM %s", keycols.data, keys_only ? "" : columns, m->only);
 		for (int cursor = 0; cursor < 2; cursor++)
 			m->page_tail[cursor][keys_only] = page_tail(m, keys_only ? NULL : filter, cursor == 1);
 	}
@@ -163,4 +166,15 @@ plinth_sync_mapping_sql(PlinthSyncMapping *m, const char *columns, const char *f
 	m->absent_sql = keys_sql(m, "", filter);
 	plinth_sync_mapping_pages(m, columns, filter);
 	MemoryContextSwitchTo(old);
+}
+
+char *
+plinth_sync_mapping_changed_head(PlinthSyncMapping *m, const char *old_filter)
+{
+	const char *filter = m->filter != NULL ? m->filter : "true";
+
+	return psprintf("SELECT CASE WHEN ((%s) IS TRUE) = ((%s) IS TRUE) THEN %d"
+					" WHEN (%s) THEN %d ELSE %d END::bigint%s",
+					filter, old_filter, PLINTH_SYNC_MATCH_SAME, filter, PLINTH_SYNC_MATCH_BEGUN,
+					PLINTH_SYNC_MATCH_ENDED, m->page_head[0] + strlen(PAGE_NUMBER));
 }

@@ -94,7 +94,7 @@ read_pages(Preview *preview)
 
 		CHECK_FOR_INTERRUPTS();
 		/* One more than is wanted would be read for nothing. */
-		plinth_sync_read_page(preview->mapping, preview->mapping->relation, after,
+		plinth_sync_read_page(preview->mapping, preview->mapping->relation, NULL, after,
 							  (int) Min(preview->left, PAGE_ROWS), batch);
 		add_page(preview, batch);
 		exhausted = batch->exhausted || batch->last_key == NULL;

@@ -323,7 +323,8 @@ typedef struct PageRead
 	bool keys_only; /* only where the page ends and what is in it */
 	PlinthSyncBatch *batch;
 	List *literals;    /* keys_only: of its rows */
-	StringInfo passed; /* key of the last row, where that is another lane's */
+	StringInfo passed; /* key of the last row, where that is not to be sent */
+	const char *old_filter;
 } PageRead;
 
 static Portal
@@ -333,7 +334,10 @@ open_page(PageRead *read)
 	int which = read->after != NULL ? 1 : 0;
 	Datum values[PLINTH_SYNC_MAX_KEYS + 1];
 	char nulls[PLINTH_SYNC_MAX_KEYS + 1];
-	bool keep = read->relation == mapping->relation && read->keys_only == (mapping->query != NULL);
+	bool changed = read->old_filter != NULL && !read->keys_only;
+	bool keep = read->relation == mapping->relation &&
+				read->keys_only == (mapping->query != NULL) && !changed;
+	bool unfiltered = read->keys_only || changed;
 	SPIPlanPtr plan = keep ? mapping->page_plan[which] : NULL;
 	Portal portal;
 
@@ -341,8 +345,10 @@ open_page(PageRead *read)
 	if (plan == NULL)
 	{
 		plan = plinth_sync_query_prepare(
-			psprintf("%s%s%s", mapping->page_head[read->keys_only ? 1 : 0], read->relation_name,
-					 mapping->page_tail[which][read->keys_only ? 1 : 0]),
+			psprintf("%s%s%s",
+					 changed ? plinth_sync_mapping_changed_head(mapping, read->old_filter)
+							 : mapping->page_head[read->keys_only ? 1 : 0],
+					 read->relation_name, mapping->page_tail[which][unfiltered ? 1 : 0]),
 			mapping->nkeys, TEXTOID, INT4OID, keep);
 		if (keep)
 			mapping->page_plan[which] = plan;
@@ -366,9 +372,32 @@ open_page(PageRead *read)
 	return portal;
 }
 
+/* It matched the old filter, and does not match the mapping's. */
+static void
+add_ended(PageRead *read, HeapTuple tuple, TupleDesc desc)
+{
+	PlinthSyncOp *op = plinth_sync_batch_add(read->batch, PLINTH_MONGO_DELETE, -1);
+	PlinthSyncKey key = {0};
+	StringInfoData text;
+	MemoryContext old;
+
+	initStringInfo(&text);
+	plinth_sync_read_row_key(read->mapping, tuple, desc, &text);
+	key.key = text.data;
+	key.keylen = text.len;
+	op->op.id = id_of_key(read->mapping, &key, read->batch);
+	old = MemoryContextSwitchTo(read->batch->context);
+	op->literal = plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len);
+	MemoryContextSwitchTo(old);
+	read->batch->bytes += op->op.id.len;
+	pfree(text.data);
+}
+
 static void
 take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
 {
+	bool isnull;
+	PlinthSyncMatch match = (PlinthSyncMatch) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 	PlinthBson none = {NULL, 0};
 	StringInfoData text;
 	MemoryContext old;
@@ -376,13 +405,17 @@ take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
 	if (read->passed != NULL)
 	{
 		plinth_sync_read_row_key(read->mapping, tuple, desc, read->passed);
-		if (plinth_sync_share_passes(read->mapping, read->passed))
+		if (plinth_sync_share_passes(read->mapping, read->passed) ||
+			match == PLINTH_SYNC_MATCH_SAME)
 			return;
 		resetStringInfo(read->passed);
 	}
 	if (!read->keys_only)
 	{
-		add_row(read->mapping, tuple, desc, read->batch, -1, none, true);
+		if (match == PLINTH_SYNC_MATCH_ENDED)
+			add_ended(read, tuple, desc);
+		else
+			add_row(read->mapping, tuple, desc, read->batch, -1, none, true);
 		read->batch->last_key = read->batch->ops[read->batch->nops - 1].literal;
 		return;
 	}
@@ -480,11 +513,24 @@ read_page_singly(PageRead *read)
 	batch->exhausted = false;
 }
 
+/* False when a row cannot be read, or what an old filter names is not there any more. */
+static bool
+read_page_at_once(PageRead *read, bool *unusable)
+{
+	ErrorData *error;
+	bool poison = true;
+	bool ok = read->old_filter == NULL ? plinth_sync_query_guarded(read_page_function, read, &error)
+									   : plinth_sync_query_tried(read_page_function, read, &poison);
+
+	*unusable = !poison;
+	return ok;
+}
+
 List *
 plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
 						   PlinthSyncBatch *batch, StringInfo passed)
 {
-	PageRead read = {mapping, relation, NULL, after, limit, true, batch, NIL, NULL};
+	PageRead read = {mapping, relation, NULL, after, limit, true, batch, NIL, NULL, NULL};
 
 	if (mapping->lanes > 1)
 	{
@@ -496,11 +542,10 @@ plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char 
 }
 
 void
-plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
-					  PlinthSyncBatch *batch)
+plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *old_filter,
+					  const char *after, int limit, PlinthSyncBatch *batch)
 {
-	PageRead read = {mapping, relation, NULL, after, limit, false, batch, NIL, NULL};
-	ErrorData *error;
+	PageRead read = {mapping, relation, NULL, after, limit, false, batch, NIL, NULL, old_filter};
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
@@ -511,15 +556,18 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *afte
 		read.limit = limit * mapping->lanes;
 		read.passed = makeStringInfo();
 	}
+	else if (old_filter != NULL)
+		read.passed = makeStringInfo();
 	if (mapping->query != NULL)
 		plinth_sync_read_page_documents(mapping, relation, after, limit, batch);
-	else if (!plinth_sync_query_guarded(read_page_function, &read, &error))
+	else if (!read_page_at_once(&read, &batch->unusable))
 	{
 		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;
 		batch->last_key = NULL;
 		read.limit = Min(limit, LARGEST_PORTION);
-		read_page_singly(&read);
+		if (!batch->unusable)
+			read_page_singly(&read);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);

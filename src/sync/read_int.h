@@ -36,6 +36,8 @@ extern void plinth_sync_query_check_relation(PlinthSyncMapping *mapping, SPIPlan
  */
 typedef void (*PlinthSyncRead)(void *arg);
 extern bool plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error);
+/* Likewise where names or rights may be missing as well: then *poison is false. */
+extern bool plinth_sync_query_tried(PlinthSyncRead function, void *arg, bool *poison);
 
 /*
  * read.c: the keys of a page in their order, as literals in the batch's memory;
@@ -73,6 +75,17 @@ extern char *plinth_sync_mapping_is_key(PlinthSyncMapping *mapping, const char *
 /* The SQL of pages in the order of the key. */
 extern void plinth_sync_mapping_pages(PlinthSyncMapping *mapping, const char *columns,
 									  const char *filter);
+/*
+ * The head of a page that tells of each row whether it matches the old filter
+ * and the mapping's: as PlinthSyncMatch.  It goes with the tail of keys_only.
+ */
+extern char *plinth_sync_mapping_changed_head(PlinthSyncMapping *mapping, const char *old_filter);
+typedef enum PlinthSyncMatch
+{
+	PLINTH_SYNC_MATCH_BEGUN,
+	PLINTH_SYNC_MATCH_ENDED,
+	PLINTH_SYNC_MATCH_SAME
+} PlinthSyncMatch;
 /* SELECT a number and columns of t, by keys in arrays of text, up to the rows that t stands for. */
 extern void plinth_sync_mapping_keys_head(PlinthSyncMapping *mapping, StringInfo sql,
 										  const char *columns);

@@ -136,8 +136,8 @@ is_poison(int sqlerrcode)
 	}
 }
 
-bool
-plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error)
+static bool
+run_guarded(PlinthSyncRead function, void *arg, ErrorData **error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -163,9 +163,32 @@ plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	return ok;
+}
+
+bool
+plinth_sync_query_guarded(PlinthSyncRead function, void *arg, ErrorData **error)
+{
+	bool ok = run_guarded(function, arg, error);
+
 	if (!ok && !is_poison((*error)->sqlerrcode))
 		ReThrowError(*error);
 	return ok;
+}
+
+bool
+plinth_sync_query_tried(PlinthSyncRead function, void *arg, bool *poison)
+{
+	ErrorData *error;
+
+	*poison = true;
+	if (run_guarded(function, arg, &error))
+		return true;
+	*poison = is_poison(error->sqlerrcode);
+	if (!*poison && ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
+						MAKE_SQLSTATE('4', '2', '0', '0', '0')) /* what it names, or rights */
+		ReThrowError(error);
+	return false;
 }
 
 /* Input functions of domains run code of the table's owner. */

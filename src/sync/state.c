@@ -184,7 +184,7 @@ void
 plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 {
 	static PlinthPlan plan = {
-		"SELECT id, kind = 'sweep', relation, cursor_key, sent_key, cursor_id, done"
+		"SELECT id, kind = 'sweep', relation, cursor_key, sent_key, cursor_id, done, old_filter"
 		"  FROM plinth.sync_tasks WHERE mapping_id = $1 AND lane = $2 ORDER BY id",
 		2,
 		{INT8OID, INT4OID},
@@ -214,6 +214,7 @@ plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 			task->relation = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
 			task->cursor_key = text_column(context, i, 4);
 			task->suspect_until = text_column(context, i, 5);
+			task->old_filter = text_column(context, i, 8);
 			cursor = SPI_getbinval(tuple, desc, 6, &isnull);
 			if (!isnull)
 			{

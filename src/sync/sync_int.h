@@ -108,7 +108,8 @@ typedef struct PlinthSyncMapping
 	PlinthBson *expiry;
 	int lanes; /* how many write it; 0 where it is loaded by none of them */
 	int share; /* what is read here is the keys of this one of them; all keys where there is one */
-	char *query; /* of a document mapping; NULL: the table's rows are the documents */
+	char *query;  /* of a document mapping; NULL: the table's rows are the documents */
+	char *filter; /* or NULL */
 	int nvias;
 	struct PlinthSyncVia *vias; /* via_int.h */
 	char *vias_text;            /* all that the decoder knows of them */
@@ -161,7 +162,7 @@ extern PlinthSyncMapping *plinth_sync_mapping_load(MemoryContext parent, int64 i
 extern void plinth_sync_mapping_free(PlinthSyncMapping *mapping);
 /* The ids of an owner's mappings to a server: a palloc'd List of int64 *. */
 extern List *plinth_sync_mapping_ids(const char *server, Oid owner);
-/* snake_case to camelCase; palloc'd. */
+/* field_name.c: snake_case to camelCase; palloc'd. */
 extern char *plinth_sync_camel_case(const char *name);
 
 /* -------------------------------------------------------------------------
@@ -215,6 +216,7 @@ typedef struct PlinthSyncBatch
 	List *poison;    /* page: PlinthSyncKey * of rows that cannot become documents */
 	List *respelled; /* array literals of other lanes' keys that rows were found under */
 	bool cut;        /* one key alone, and the server closed the connection once more */
+	bool unusable;   /* page: the old filter cannot be asked any more, and nothing was read */
 } PlinthSyncBatch;
 
 extern PlinthSyncBatch *plinth_sync_batch_create(MemoryContext parent);
@@ -240,9 +242,12 @@ extern bool plinth_sync_read_id(PlinthSyncMapping *mapping, PlinthBson id, Plint
 extern void plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
 									bool *absent);
 
-/* Reads the next rows after a key (an array literal; NULL: from the start) of the table or of one partition (relation). */
-extern void plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *after,
-								  int limit, PlinthSyncBatch *batch);
+/*
+ * Reads the next rows after a key (an array literal; NULL: from the start) of the table or of one partition (relation).
+ * With old_filter only those are told that match one of it and the mapping's filter: a DELETE for what does not match any more.
+ */
+extern void plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *old_filter,
+								  const char *after, int limit, PlinthSyncBatch *batch);
 
 /* -------------------------------------------------------------------------
  * dirty.c: keys owed, in memory, oldest first.
@@ -312,6 +317,8 @@ typedef struct PlinthSyncTask
 	int64 id;
 	bool sweep;
 	Oid relation;
+	char *
+		old_filter; /* snapshot: only rows that match one of this and the mapping's filter; NULL: all */
 	char *cursor_key;     /* snapshot: fenced up to here; NULL: from the start */
 	char *ahead_key;      /* snapshot: acknowledged up to here */
 	char *sent_key;       /* snapshot: written down before it is sent */

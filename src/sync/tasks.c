@@ -200,15 +200,20 @@ read_page(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		batch->exhausted = true;
 		return;
 	}
-	plinth_sync_read_page(mapping->def, task->relation, page->after,
+	plinth_sync_read_page(mapping->def, task->relation, task->old_filter, page->after,
 						  Min(plinth_sync_report_batch_rows(mapping, PLINTH_SYNC_FROM_PAGE),
 							  plinth_sync_turns_page_rows(mapping)),
 						  batch);
+	if (batch->unusable)
+	{
+		plinth_sync_store_sweep(mapping, true);
+		page->gone = true;
+	}
 	if (batch->last_key == NULL)
 		return;
 	page->last = task->sent_key = keep(mapping, batch->last_key);
-	/* Of a share the last row that is sent, which is what a crash is to find again. */
-	if (mapping->def->lanes > 1 && batch->nops > 0)
+	/* Of a part of the rows the last that is sent, which is what a crash is to find again. */
+	if ((mapping->def->lanes > 1 || task->old_filter != NULL) && batch->nops > 0)
 		task->sent_key = keep(mapping, batch->ops[batch->nops - 1].literal);
 	page->gone = !plinth_sync_store_task(mapping, task);
 }

@@ -58,7 +58,7 @@ read_page(PlinthVerify *verify, Oid relation, const char *after, PlinthSyncBatch
 	LockRelationOid(relation, AccessShareLock);
 	exists = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relation));
 	if (exists)
-		plinth_sync_read_page(verify->mapping, relation, after, PAGE_ROWS, batch);
+		plinth_sync_read_page(verify->mapping, relation, NULL, after, PAGE_ROWS, batch);
 	plinth_sync_verify_end(verify);
 	return exists;
 }

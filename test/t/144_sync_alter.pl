@@ -202,6 +202,75 @@ psql_fails_like($node, 'postgres', "SELECT plinth.sync_alter('cards', query => '
 psql_fails_like($node, 'postgres', "SELECT plinth.sync_alter('cards', fields => '{\"nosuch\": \"x\"}')", qr/nosuch/, 'a field that it has not');
 sql("SELECT plinth.sync_drop(name) FROM plinth.sync_mappings");
 
+# ---- a table: what each change writes ----
+sub seq { return join ',', $_[0] .. $_[1]; }
+sub changes_ok
+{
+	my ($arguments, $written, $there) = @_;
+	mark('t');
+	sql($arguments =~ /^[A-Z]/ ? $arguments : "SELECT plinth.sync_alter('t', $arguments)");
+	delivered($arguments);
+	is(written('t'), $written, "$arguments: what is written");
+	return is(ids('t'), $there, "$arguments: what is there");
+}
+sql("CREATE TABLE t (id int PRIMARY KEY, v text, user_name text, n int, other int);"
+	  . "INSERT INTO t SELECT g, 'v' || g, 'u' || g, g FROM generate_series(1, 20) g; SELECT plinth.sync_table('t', 'docs')");
+delivered('a table');
+changes_ok("filter => 'n <= 10'", '', seq(1, 10));
+changes_ok("filter => 'n BETWEEN 5 AND 15'", seq(11, 15), seq(5, 15));
+changes_ok("filter => 'n > 4 AND n < 16'", '', seq(5, 15));
+changes_ok("field_names => 'camelCase'", seq(5, 15), seq(5, 15));
+changes_ok(q(fields => '{"user_name": "userName"}', field_names => 'same'), '', seq(5, 15));
+changes_ok("columns => '{n,v,user_name,other}'", '', seq(5, 15));
+changes_ok("columns => '{v,user_name,n}'", seq(5, 15), seq(5, 15));
+changes_ok('ALTER TABLE t RENAME user_name TO login', '', seq(5, 15));
+changes_ok(q(casts => '{"n": "string"}'), seq(5, 15), seq(5, 15));
+changes_ok('lanes => 2', '', seq(5, 15));
+changes_ok("filter => 'n < 12'", seq(1, 4), seq(1, 11));
+changes_ok('lanes => 1', '', seq(1, 11));
+changes_ok("rename_to => 'u'", '', seq(1, 11));
+changes_ok("SELECT plinth.sync_alter('u', rename_to => 't', paused => true)", '', seq(1, 11));
+# Not yet written by one filter when there is another.
+changes_ok("SELECT plinth.sync_alter('t', filter => 'n < 6')", '', seq(1, 11));
+ok(wait_until(sub { sql("SELECT count(*) FROM plinth.sync_tasks WHERE old_filter IS NOT NULL") == 1 }), 'it is to be sent');
+changes_ok("SELECT plinth.sync_alter('t', filter => 'n > 2 AND n < 12', paused => false)", seq(3, 11), seq(3, 11));
+changes_ok("filter => 'n < 3', columns => '{v}', reset => '{casts,fields}'", seq(1, 2), seq(1, 2));
+changes_ok("reset => '{filter}'", seq(3, 20), seq(1, 20));
+# A row that fails under a filter is looked at anew under the next; its page is sent whole.
+my $others = '1,2,' . seq(4, 20);
+changes_ok("filter => '10 / (n - 3) <> 99'", $others, seq(1, 20));
+is(sql('SELECT key FROM plinth.sync_dead_letters'), '{"3"}', 'one row fails');
+changes_ok("reset => '{filter}'", seq(1, 20), seq(1, 20));
+is(sql('SELECT count(*) FROM plinth.sync_dead_letters'), 0, 'and not any more');
+# What the old filter names goes.
+changes_ok("filter => 'other IS NULL OR n < 0'", '', seq(1, 20));
+changes_ok("BEGIN; SELECT plinth.sync_alter('t', filter => 'n < 7'); ALTER TABLE t DROP other; COMMIT", seq(1, 6), seq(1, 6));
+# Killed in between, wherever that is.
+sql("SELECT plinth.sync_alter('t', filter => 'n > 4')");
+$node->kill9;
+PlinthTest::start_again($node);
+delivered('killed');
+is(ids('t'), seq(5, 20), 'killed: what is there');
+
+# ---- rows that are appended: later ones are of another definition ----
+sql("CREATE TABLE l (id int PRIMARY KEY, v text, n int, at timestamptz DEFAULT now()); INSERT INTO l SELECT g, 'v', g FROM generate_series(1, 5) g;"
+	  . "SELECT plinth.sync_append('l', 'docs', expire_field => 'at', expire_after => '30 days')");
+delivered('appended');
+mark('l');
+psql_fails_like($node, 'postgres', q(SELECT plinth.sync_alter('l', casts => '{"at": "string"}')), qr/is no date/, 'documents that would not expire');
+sql("SELECT plinth.sync_alter('l', columns => '{v,at}', filter => 'n <> 7'); INSERT INTO l SELECT g, 'v', g FROM generate_series(6, 8) g");
+delivered('another definition');
+is(written('l'), '6,8', 'of later rows only');
+sub fields_of { return PlinthTest::value($mongo, "' '.join(sorted(client['app']['l'].find_one({'_id': $_[0]}).keys()))"); }
+is(fields_of(1) . ', ' . fields_of(6), '_id at mark n v, _id at v', 'what is there stays as it is');
+sql("SELECT plinth.sync_alter('l', reset => '{columns,filter}')");
+delivered('and back');
+is(ids('l'), '1,2,3,4,5,6,8', 'which sends nothing');
+sql("SELECT plinth.sync_resync('l')");
+delivered('resync');
+is(ids('l') . ' ' . fields_of(6), seq(1, 8) . ' _id at v', 'brings what was left out');
+sql("SELECT plinth.sync_drop(name) FROM plinth.sync_mappings");
+
 is(sql("SELECT count(*) FROM plinth.stat_workers WHERE restarts > 0"), 0, 'no worker ended');
 $node->stop;
 done_testing();
