@@ -111,17 +111,16 @@ plinth_sync_file_bucket(const char *name, Oid caller, PlinthSyncFileAccess acces
 }
 
 /* What a request's role owned would be every visitor's, and any visitor could fill it. */
-static void
-refuse_request_role(void)
+void
+plinth_sync_file_refuse_owner(Oid role)
 {
-	if (GetUserId() == get_role_oid(plinth_setting_role_anon, true) ||
-		GetUserId() == get_role_oid(plinth_setting_role_authenticated, true))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" of requests cannot own a file bucket",
-						GetUserNameFromId(GetUserId(), false)),
-				 errhint("Create it as the application's own role, and grant it to this one by "
-						 "plinth.file_bucket_grant().")));
+	if (role == get_role_oid(plinth_setting_role_anon, true) ||
+		role == get_role_oid(plinth_setting_role_authenticated, true))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("role \"%s\" of requests cannot own a file bucket",
+							   GetUserNameFromId(role, false)),
+						errhint("Create it as the application's own role, and grant it to this one "
+								"by plinth.file_bucket_grant().")));
 }
 
 PG_FUNCTION_INFO_V1(plinth_sync_file_bucket_create);
@@ -143,7 +142,7 @@ plinth_sync_file_bucket_create(PG_FUNCTION_ARGS)
 	if (name[0] == '\0' || strlen(name) > 100)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid name of a file bucket"),
 						errhint("A name has from 1 to 100 bytes.")));
-	refuse_request_role();
+	plinth_sync_file_refuse_owner(GetUserId());
 	plinth_sync_api_begin(&api);
 	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_INSERT_RETURNING);
 	if (SPI_processed == 0)

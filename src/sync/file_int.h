@@ -88,4 +88,7 @@ extern bool plinth_sync_file_remove(const PlinthSyncBucket *bucket, const char *
 struct PlinthSyncNew;
 extern int64 plinth_sync_file_map(const char *bucket, const struct PlinthSyncNew *given);
 
+/* file_bucket.c: an ERROR for the roles of requests. */
+extern void plinth_sync_file_refuse_owner(Oid role);
+
 #endif /* PLINTH_SYNC_FILE_INT_H */

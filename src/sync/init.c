@@ -38,4 +38,5 @@ plinth_sync_init(void)
 	plinth_worker_service_declare(&lane_service);
 	plinth_worker_service_declare(&indexes_service);
 	plinth_worker_service_declare(&verifier_service);
+	plinth_sync_owned_init();
 }

@@ -1,7 +1,7 @@
 /*
  * watch_int.h
  *		What runs beside delivering: telling its course, going on after a
- *		promotion, verifying by itself.  Include after "postgres.h".
+ *		promotion, verifying by itself, roles that go.  Include after "postgres.h".
  */
 #ifndef PLINTH_SYNC_WATCH_INT_H
 #define PLINTH_SYNC_WATCH_INT_H
@@ -21,6 +21,9 @@ extern bool plinth_sync_promote_all(void);
 /* schedule.c: the worker that verifies mappings by itself. */
 extern void plinth_sync_schedule_main(int instance);
 extern int plinth_sync_schedule_wanted(void);
+
+/* owned.c: takes along what roles own here, when they or what they own is dropped. */
+extern void plinth_sync_owned_init(void);
 
 /* Where what has changed is told, as JSON. */
 #define PLINTH_SYNC_CHANNEL "plinth_sync"
