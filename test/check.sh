@@ -56,7 +56,7 @@ test/deps.sh "${packages[@]}" || die "cannot go on without them"
 
 say "test servers"
 build=$source_root/build
-command -v go >/dev/null || test/deps.sh golang-go || true
+[ -e "$build/servers/go/.done" ] || command -v go >/dev/null || test/deps.sh golang-go || true
 test/servers/fetch-go.sh "$build/servers/go" &
 fetching_go=$!
 test/servers/fetch.sh "$build/servers" || die "the test server could not be fetched"
