@@ -7,7 +7,7 @@
 #
 # PLINTH_CHAOS_SECONDS: how long (default 120, with PLINTH_LONG an hour).
 # PLINTH_CHAOS_SEED: replays the faults and changes of a run.
-# PLINTH_CHAOS_BATCH: rows in a batch, else 3 or 1000.
+# PLINTH_CHAOS_BATCH: rows in a batch, else 10 or 1000.
 
 use strict;
 use warnings;
@@ -25,7 +25,7 @@ diag "seed $seed, $seconds s";
 srand($seed);
 
 # Half of the runs with tiny batches, which keeps one read ahead nearly always.
-my $batch = $ENV{PLINTH_CHAOS_BATCH} || (rand() < 0.5 ? 3 : 1000);
+my $batch = $ENV{PLINTH_CHAOS_BATCH} || (rand() < 0.5 ? 10 : 1000);
 diag "plinth.sync_batch_rows $batch";
 
 # With this window the last rewrite of a suspect is done 10 s after it was acknowledged.
