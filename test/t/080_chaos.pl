@@ -124,7 +124,7 @@ my $saw = stopped('watch');
 cmp_ok($saw->{looks} || 0, '>', 50, 'the watcher looked');
 is($saw->{back}, 0, 'no document went back but shortly after a fault');
 my $told = stopped('verify');
-cmp_ok(scalar(keys %{ $told->{runs} }), '>', 3, 'sync_verify ran, of many mappings');
+cmp_ok(scalar(keys %{ $told->{runs} }), '>=', 10, 'sync_verify ran, of each mapping');
 is_deeply($told->{unexplained}, [], 'sync_verify told of no difference that is not explained');
 is_deeply($told->{failed}, [], 'and met no error but those of its page');
 
