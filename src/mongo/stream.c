@@ -17,6 +17,8 @@
 
 #define STREAM_TYPE 1000 /* none of the driver's own */
 #define POLL_SLICE_MS 50
+/* Of small vectors so much goes at once. */
+#define GATHER_BYTES 8192
 
 typedef struct MongoStream
 {
@@ -89,6 +91,31 @@ move_bytes(MongoStream *self, void *buffer, size_t len, bool writing, uint32 *wa
 }
 
 /*
+ * Writes from the vectors' beginning, offset bytes into the first.  The driver
+ * has a vector for each field of a header: one by one they would be a packet
+ * that wakes the server, or a TLS record, each.
+ */
+static ssize_t
+write_gathered(MongoStream *self, mongoc_iovec_t *iov, size_t iovcnt, size_t offset, uint32 *want)
+{
+	char gathered[GATHER_BYTES];
+	size_t len = 0;
+
+	if (iovcnt == 1 || iov[0].iov_len - offset >= sizeof(gathered))
+		return move_bytes(self, (char *) iov[0].iov_base + offset, iov[0].iov_len - offset, true,
+						  want);
+	for (size_t i = 0; i < iovcnt && len < sizeof(gathered); i++)
+	{
+		size_t part = Min(iov[i].iov_len - offset, sizeof(gathered) - len);
+
+		memcpy(gathered + len, (char *) iov[i].iov_base + offset, part);
+		len += part;
+		offset = 0;
+	}
+	return move_bytes(self, gathered, len, true, want);
+}
+
+/*
  * Moves bytes until the vectors are done, or, reading, until at least
  * min_bytes were and no more are there.  What the driver expects of the ends:
  * a timeout is -1 (timed_out), with no time given at all -1 (should_retry),
@@ -112,14 +139,16 @@ move_vectors(MongoStream *self, mongoc_iovec_t *iov, size_t iovcnt, size_t min_b
 		uint32 want;
 		ssize_t n;
 
-		if (iov[index].iov_len == offset)
+		if (iov[index].iov_len <= offset)
 		{
-			index++;
-			offset = 0;
+			offset -= iov[index++].iov_len;
 			continue;
 		}
-		n = move_bytes(self, (char *) iov[index].iov_base + offset, iov[index].iov_len - offset,
-					   writing, &want);
+		if (writing)
+			n = write_gathered(self, iov + index, iovcnt - index, offset, &want);
+		else
+			n = move_bytes(self, (char *) iov[index].iov_base + offset, iov[index].iov_len - offset,
+						   false, &want);
 		if (n > 0)
 		{
 			total += n;
