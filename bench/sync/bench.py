@@ -93,6 +93,12 @@ def private_memory(pid):
     return 0
 
 
+def processor(pid):
+    """Microseconds of processor time that it has had."""
+    with open("/proc/%d/schedstat" % pid) as stat:
+        return int(stat.read().split()[0]) / 1000
+
+
 class Bench:
     def __init__(self):
         self.db = psycopg2.connect(dbname="postgres")
@@ -178,6 +184,15 @@ class Bench:
         rows, seconds = out.split()
         return int(rows) / float(seconds)
 
+    def making(self, server):
+        """Seconds until a mapping of a table without rows is there and has nothing left to do."""
+        start = time.monotonic()
+        self.sql("SELECT plinth.sync_table('bench.empty', %s, collection => %s)", server, self.new_collection())
+        self.wait()
+        seconds = time.monotonic() - start
+        self.sql("SELECT plinth.sync_drop('empty')")
+        return seconds
+
     def export(self, uri, collection):
         """The documents as they are, and as the stream's UPDATEs leave them: replacing by the same is no work."""
         count = 0
@@ -201,14 +216,24 @@ class Bench:
             self.export(uri, collection)
             self.sql("SELECT plinth.sync_drop('replies')")
         figures = {name: [] for name in ("snapshot", "raw insert", "stream", "raw replace", "live")}
+        pids = {"decoder": self.worker("decoder"), "lane": self.worker("lane", server)}
+        costs = {name: [] for name in ("snapshot", "stream", "live")}
+        making = []
+
+        def counted(name, work):
+            before = {worker: processor(pid) for worker, pid in pids.items()}
+            figures[name].append(work())
+            costs[name].append({worker: (processor(pid) - before[worker]) / ROWS for worker, pid in pids.items()})
+
         for _ in range(ROUNDS):
             collection = self.new_collection()
             other = self.new_collection()
+            making.append(self.making(server))
             figures["raw insert"].append(self.raw(uri, other, self.file))
-            figures["snapshot"].append(self.snapshot(server, collection))
-            figures["stream"].append(self.stream())
+            counted("snapshot", lambda: self.snapshot(server, collection))
+            counted("stream", self.stream)
             figures["raw replace"].append(self.raw(uri, other, self.changed))
-            figures["live"].append(self.live())
+            counted("live", self.live)
             self.sql("SELECT plinth.sync_drop('replies')")
             self.sql("VACUUM bench.replies")
             with pymongo.MongoClient(uri) as client:
@@ -224,8 +249,14 @@ class Bench:
         for name, values in figures.items():
             say("  %-34s %9.0f rows/s" % (name, statistics.median(values)))
         say("  %-34s %s" % ("snapshot / raw insert", ratio("snapshot", "raw insert")))
+        say("  %-34s %s" % ("  once the mapping is made", spread(
+            [ROWS / (ROWS / a - seconds) / b for a, b, seconds in zip(figures["snapshot"], figures["raw insert"], making)])))
+        say("  %-34s %s ms" % ("  making a mapping", spread([seconds * 1000 for seconds in making])))
         say("  %-34s %s" % ("stream / raw replace", ratio("stream", "raw replace")))
         say("  %-34s %s" % ("live stream / raw replace", ratio("live", "raw replace")))
+        for name, values in costs.items():
+            say("  %-34s decoder %.2f, lane %.2f us a row" % ("processor time of " + name, *[
+                statistics.median(value[worker] for value in values) for worker in ("decoder", "lane")]))
 
     # ---- lanes ----
 

@@ -25,6 +25,9 @@ $$;
 -- A table that hardly ever changes: with it synced, decoder and lane are there.
 CREATE TABLE bench.quiet (id integer PRIMARY KEY);
 
+-- What making a mapping takes by itself.
+CREATE TABLE bench.empty (id integer PRIMARY KEY);
+
 -- Every row once, in transactions of so many.
 CREATE PROCEDURE bench.touch_all(count bigint, at_once integer) LANGUAGE plpgsql AS $$
 BEGIN
