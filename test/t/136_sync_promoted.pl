@@ -93,5 +93,47 @@ state_like($third, qr/^blocked/, 'paused is the default');
 $third->safe_psql('postgres', "SELECT plinth.sync_resync('t')");
 delivered($third, 'until somebody says so');
 equal_ok($third, 'postgres', $documents, $mongo, 'app', 't', 'equal', 0);
-$third->stop;
+
+# From 17 on a standby may keep a copy of the slot, and a promotion loses nothing that was decoded.
+SKIP:
+{
+	skip 'synced slots need PostgreSQL 17', 1 if $third->pg_version < 17;
+	$third->append_conf('postgresql.conf', "plinth.sync_after_promotion = resync\nsynchronized_standby_slots = 'kept'");
+	$third->restart;
+	$third->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('kept', true)");
+	$third->backup('synced');
+	my $fourth = PostgreSQL::Test::Cluster->new('fourth');
+	$fourth->init_from_backup($third, 'synced', has_streaming => 1);
+	my $conninfo = $third->connstr('postgres');
+	$fourth->append_conf('postgresql.conf', <<"CONF");
+primary_conninfo = '${\ ($conninfo =~ s/'/''/gr) } application_name=fourth'
+primary_slot_name = 'kept'
+hot_standby_feedback = on
+sync_replication_slots = on
+CONF
+	$fourth->start;
+	my $synced = "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'plinth%' AND failover AND synced AND NOT temporary AND invalidation_reason IS NULL";
+	ok(wait_until(sub {
+				$third->safe_psql('postgres', "UPDATE t SET v = 'kept' || id WHERE id < 5");
+				$fourth->safe_psql('postgres', $synced) == 1 }), 'a standby keeps a copy of the slot');
+	delivered($third, 'what is written is delivered, once the standby has it');
+	$third->safe_psql('postgres', "SELECT plinth.sync_pause('t')");
+	state_like($third, qr/^paused/, 'paused');
+	$third->safe_psql('postgres', "DELETE FROM t WHERE id BETWEEN 100 AND 110; UPDATE t SET v = 'z' WHERE id < 20");
+	$third->wait_for_catchup($fourth, 'replay');
+	$third->stop('fast');
+	$fourth->append_conf('postgresql.conf', "synchronized_standby_slots = ''");
+	$fourth->promote;
+	$fourth->reload;
+	$fourth->safe_psql('postgres', "INSERT INTO t VALUES (2000, 'after'); SELECT plinth.sync_resume('t')");
+	state_like($fourth, qr/^streaming/, 'promoted with it, it streams');
+	delivered($fourth, 'all of it');
+	equal_ok($fourth, 'postgres', $documents, $mongo, 'app', 't', 'and both sides are equal', 0);
+	is($fourth->safe_psql('postgres', $synced), 1, 'over the slot that it had');
+	unlike(PostgreSQL::Test::Utils::slurp_file($fourth->logfile), qr/plinth created replication slot|slot was lost/, 'none was lost, none made anew');
+	$fourth->safe_psql('postgres', "UPDATE t SET v = 'on' WHERE id = 30");
+	delivered($fourth, 'it goes on');
+	equal_ok($fourth, 'postgres', $documents, $mongo, 'app', 't', 'as ever', 0);
+	$fourth->stop;
+}
 done_testing();
