@@ -44,7 +44,7 @@ plinth_mongo_to_utf8(const char *text, int len, int *utf8len)
 	char *utf8 = pg_server_to_any(text, len, PG_UTF8);
 
 	*utf8len = utf8 == text ? len : (int) strlen(utf8);
-	if (!bson_utf8_validate(utf8, *utf8len, false))
+	if (pg_encoding_verifymbstr(PG_UTF8, utf8, *utf8len) != *utf8len)
 		ereport(ERROR, (errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 						errmsg("invalid byte sequence for encoding \"UTF8\"")));
 	return utf8;
@@ -75,19 +75,51 @@ plinth_mongo_bson_copy(const bson_t *bson)
 	return copy;
 }
 
-static void
-build_and_copy(MongoBuild build, const void *arg, bson_t *bson, PlinthBson *copy)
+/*
+ * Documents are built in one that is kept, which grows once and not from
+ * nothing each time; a large one is given back.  An output function may build
+ * another meanwhile.
+ */
+#define SCRATCH_KEPT 65536
+
+static bson_t scratch;
+static bool scratch_made = false;
+static bool scratch_busy = false;
+
+static bson_t *
+take_scratch(bson_t *other)
 {
-	build(bson, arg);
-	plinth_mongo_check_size(bson);
-	*copy = plinth_mongo_bson_copy(bson);
+	if (scratch_busy)
+	{
+		bson_init(other);
+		return other;
+	}
+	if (scratch_made)
+		bson_reinit(&scratch);
+	else
+		bson_init(&scratch);
+	scratch_made = scratch_busy = true;
+	return &scratch;
 }
 
-PlinthBson
-plinth_mongo_build(MongoBuild build, const void *arg, bool pinned)
+static void
+give_back(bson_t *bson, bool keep)
 {
-	bson_t bson = BSON_INITIALIZER;
-	PlinthBson copy = {0};
+	if (bson == &scratch)
+	{
+		scratch_busy = false;
+		if (keep && bson->len <= SCRATCH_KEPT)
+			return;
+		scratch_made = false;
+	}
+	bson_destroy(bson);
+}
+
+void
+plinth_mongo_with_scratch(MongoBuild build, const void *arg, bool pinned)
+{
+	bson_t other;
+	bson_t *bson = take_scratch(&other);
 	volatile int nestlevel = -1;
 
 	PG_TRY ()
@@ -95,19 +127,47 @@ plinth_mongo_build(MongoBuild build, const void *arg, bool pinned)
 	{
 		if (pinned)
 			nestlevel = plinth_mongo_settings_pin();
-		build_and_copy(build, arg, &bson, &copy);
+		build(bson, arg);
+		plinth_mongo_check_size(bson);
 	}
 	PG_CATCH ()
 		;
 	{
-		bson_destroy(&bson);
+		/* A document within it may be open. */
+		give_back(bson, false);
 		plinth_mongo_settings_unpin(nestlevel);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 
-	bson_destroy(&bson);
+	give_back(bson, true);
 	plinth_mongo_settings_unpin(nestlevel);
+}
+
+typedef struct Copied
+{
+	MongoBuild build;
+	const void *arg;
+	PlinthBson *copy;
+} Copied;
+
+static void
+build_and_copy(bson_t *bson, const void *arg)
+{
+	const Copied *copied = arg;
+
+	copied->build(bson, copied->arg);
+	plinth_mongo_check_size(bson);
+	*copied->copy = plinth_mongo_bson_copy(bson);
+}
+
+PlinthBson
+plinth_mongo_build(MongoBuild build, const void *arg, bool pinned)
+{
+	PlinthBson copy = {0};
+	Copied copied = {build, arg, &copy};
+
+	plinth_mongo_with_scratch(build_and_copy, &copied, pinned);
 	return copy;
 }
 
