@@ -73,12 +73,10 @@ extern char *plinth_mongo_to_utf8(const char *text, int len, int *utf8len);
 extern char *plinth_mongo_from_utf8(const char *text, int len);
 extern PlinthBson plinth_mongo_bson_copy(const bson_t *bson);
 /*
- * Builds a document inside PG_TRY, in memory that is not the caller's; pinned:
- * under settings that do not depend on the session.
+ * Builds a document inside PG_TRY and gives its palloc'd copy; pinned: under
+ * settings that do not depend on the session.
  */
 typedef void (*MongoBuild)(bson_t *bson, const void *arg);
-extern void plinth_mongo_with_scratch(MongoBuild build, const void *arg, bool pinned);
-/* The same, and gives its palloc'd copy. */
 extern PlinthBson plinth_mongo_build(MongoBuild build, const void *arg, bool pinned);
 extern void plinth_mongo_bson_view(PlinthBson document, bson_t *view);
 

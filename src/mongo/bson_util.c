@@ -115,11 +115,20 @@ give_back(bson_t *bson, bool keep)
 	bson_destroy(bson);
 }
 
-void
-plinth_mongo_with_scratch(MongoBuild build, const void *arg, bool pinned)
+static void
+build_and_copy(MongoBuild build, const void *arg, bson_t *bson, PlinthBson *copy)
+{
+	build(bson, arg);
+	plinth_mongo_check_size(bson);
+	*copy = plinth_mongo_bson_copy(bson);
+}
+
+PlinthBson
+plinth_mongo_build(MongoBuild build, const void *arg, bool pinned)
 {
 	bson_t other;
 	bson_t *bson = take_scratch(&other);
+	PlinthBson copy = {0};
 	volatile int nestlevel = -1;
 
 	PG_TRY ()
@@ -127,8 +136,7 @@ plinth_mongo_with_scratch(MongoBuild build, const void *arg, bool pinned)
 	{
 		if (pinned)
 			nestlevel = plinth_mongo_settings_pin();
-		build(bson, arg);
-		plinth_mongo_check_size(bson);
+		build_and_copy(build, arg, bson, &copy);
 	}
 	PG_CATCH ()
 		;
@@ -142,32 +150,6 @@ plinth_mongo_with_scratch(MongoBuild build, const void *arg, bool pinned)
 
 	give_back(bson, true);
 	plinth_mongo_settings_unpin(nestlevel);
-}
-
-typedef struct Copied
-{
-	MongoBuild build;
-	const void *arg;
-	PlinthBson *copy;
-} Copied;
-
-static void
-build_and_copy(bson_t *bson, const void *arg)
-{
-	const Copied *copied = arg;
-
-	copied->build(bson, copied->arg);
-	plinth_mongo_check_size(bson);
-	*copied->copy = plinth_mongo_bson_copy(bson);
-}
-
-PlinthBson
-plinth_mongo_build(MongoBuild build, const void *arg, bool pinned)
-{
-	PlinthBson copy = {0};
-	Copied copied = {build, arg, &copy};
-
-	plinth_mongo_with_scratch(build_and_copy, &copied, pinned);
 	return copy;
 }
 
