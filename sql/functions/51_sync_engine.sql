@@ -200,8 +200,9 @@ DECLARE
     this      bigint := _sync_send_changed.mapping_id;
     sent_part boolean := EXISTS (SELECT FROM plinth.sync_tasks AS t WHERE t.mapping_id = _sync_send_changed.mapping_id AND t.kind = 'snapshot');
 BEGIN
-    IF filter_changed AND (fields_changed OR sent_part) THEN
-        -- Documents are by more than one definition.
+    IF filter_changed AND (fields_changed OR sent_part)
+       OR EXISTS (SELECT FROM plinth.sync_tasks AS t WHERE t.mapping_id = this AND t.old_filter IS NOT NULL) THEN
+        -- Documents are by more than one definition, or what an earlier filter left is still to be deleted.
         PERFORM plinth._sync_send_again(this);
         RETURN;
     END IF;
@@ -223,15 +224,17 @@ BEGIN
 END
 $$;
 
--- Follows renamed columns in the mapping's own row.
+-- Follows renamed columns in the mapping's own row.  What documents have is called as their query calls it.
 CREATE OR REPLACE FUNCTION plinth._sync_follow(mapping_id bigint, columns_seen jsonb) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE plinth.sync_mappings AS m
        SET key_columns = (SELECT pg_catalog.array_agg(plinth._sync_renamed(m.relation, columns_seen, k.name::text)::name
                                                       ORDER BY k.place)
-                            FROM pg_catalog.unnest(m.key_columns) WITH ORDINALITY AS k (name, place)),
-           columns = (SELECT pg_catalog.array_agg(plinth._sync_renamed(m.relation, columns_seen, k.name::text)::name
+                            FROM pg_catalog.unnest(m.key_columns) WITH ORDINALITY AS k (name, place))
+     WHERE m.id = _sync_follow.mapping_id;
+    UPDATE plinth.sync_mappings AS m
+       SET columns = (SELECT pg_catalog.array_agg(plinth._sync_renamed(m.relation, columns_seen, k.name::text)::name
                                                   ORDER BY k.place)
                         FROM pg_catalog.unnest(m.columns) WITH ORDINALITY AS k (name, place)),
            fields = coalesce((SELECT pg_catalog.jsonb_object_agg(
@@ -240,7 +243,7 @@ AS $$
            casts = coalesce((SELECT pg_catalog.jsonb_object_agg(
                                         plinth._sync_renamed(m.relation, columns_seen, f.key), f.value)
                                FROM pg_catalog.jsonb_each(m.casts) AS f), '{}')
-     WHERE m.id = _sync_follow.mapping_id
+     WHERE m.id = _sync_follow.mapping_id AND m.kind <> 'document'
 $$;
 
 -- Settles what changed in a table's definition since its rows were last sent:

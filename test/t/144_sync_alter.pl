@@ -178,6 +178,16 @@ sql('ALTER TABLE decks ADD most int DEFAULT 8');
 cards_ok('SELECT c.id, to_jsonb(d) AS deck FROM cards c JOIN decks d ON d.id = c.deck', 'a column that comes into whole rows');
 is(written('cards'), '1,2,3,4,5,6,7,8,9', 'sends all');
 
+# A field is called by the query's name for it, whatever a column of the root is called.
+$deck = 'SELECT c.id, d.title AS face FROM cards c JOIN decks d ON d.id = c.deck';
+alter("query => '$deck', fields => '{\"face\": \"deck\"}'");
+delivered('a field of its own');
+sql('ALTER TABLE cards RENAME face TO front; UPDATE decks SET title = title || 1');
+delivered('a column of the same name is renamed');
+equal_ok($node, 'postgres', "SELECT jsonb_build_object('_id', id, 'deck', face) FROM ($deck) AS q", $mongo, 'app', 'cards', 'which is not the field', 0);
+sql('ALTER TABLE cards RENAME front TO face');
+alter("query => '$deck', reset => '{fields}'");
+
 # via, which stays the word of whoever altered it last.
 my $via = q{SELECT c.id, (SELECT max(a.name) FROM authors a) AS last FROM cards c};
 psql_fails_like($node, 'postgres', "SELECT plinth.sync_alter('cards', query => '$via')", qr/not certain/, 'a query without a way');
@@ -236,6 +246,13 @@ ok(wait_until(sub { sql("SELECT count(*) FROM plinth.sync_tasks WHERE old_filter
 changes_ok("SELECT plinth.sync_alter('t', filter => 'n > 2 AND n < 12', paused => false)", seq(3, 11), seq(3, 11));
 changes_ok("filter => 'n < 3', columns => '{v}', reset => '{casts,fields}'", seq(1, 2), seq(1, 2));
 changes_ok("reset => '{filter}'", seq(3, 20), seq(1, 20));
+# Nor when only the fields are others: what the earlier filter left goes.
+sql("SELECT plinth.sync_alter('t', filter => 'n < 8', paused => true)");
+ok(wait_until(sub { sql("SELECT count(*) FROM plinth.sync_tasks WHERE old_filter IS NOT NULL") == 1 }), 'it is to be sent');
+sql("SELECT plinth.sync_alter('t', columns => '{n}')");
+ok(wait_until(sub { sql("SELECT count(*) FROM plinth.sync_tasks WHERE kind = 'snapshot' AND old_filter IS NULL") == 1 }), 'and other fields');
+changes_ok("paused => false, columns => '{v}'", seq(1, 7), seq(1, 7));
+changes_ok("reset => '{filter}'", seq(8, 20), seq(1, 20));
 # A row that fails under a filter is looked at anew under the next; its page is sent whole.
 my $others = '1,2,' . seq(4, 20);
 changes_ok("filter => '10 / (n - 3) <> 99'", $others, seq(1, 20));
