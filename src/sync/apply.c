@@ -289,7 +289,7 @@ is_clean(PlinthLaneMapping *mapping, OwedBatch *owed)
 static void
 return_all(PlinthLaneMapping *mapping, OwedBatch *owed, bool zombie)
 {
-	for (int i = 0; i < owed->nkeys; i++)
+	for (int i = owed->nkeys - 1; i >= 0; i--)
 	{
 		owed->dirty[i]->zombie |= zombie && owed->keys[i].done;
 		plinth_sync_dirty_return(&mapping->dirty, owed->dirty[i]);
@@ -299,14 +299,17 @@ return_all(PlinthLaneMapping *mapping, OwedBatch *owed, bool zombie)
 static void
 finish_owed(PlinthLaneMapping *mapping, OwedBatch *owed)
 {
+	for (int i = owed->nkeys - 1; i >= 0; i--)
+		if (!owed->keys[i].done)
+			plinth_sync_dirty_return(&mapping->dirty, owed->dirty[i]);
 	for (int i = 0; i < owed->nkeys; i++)
 	{
 		PlinthDirtyKey *dirty = owed->dirty[i];
 		const PlinthMongoError *error = owed->errors[i];
 
 		if (!owed->keys[i].done)
-			plinth_sync_dirty_return(&mapping->dirty, dirty);
-		else if (error == NULL && owed->keys[i].poison == NULL)
+			continue;
+		if (error == NULL && owed->keys[i].poison == NULL)
 		{
 			dirty->zombie = false;
 			plinth_sync_dirty_ack(&mapping->dirty, dirty);

@@ -247,7 +247,7 @@ owe_again(PlinthDirtySet *set, PlinthDirtyKey *key)
 	dlist_iter iter;
 
 	set->nowed++;
-	/* It was among the oldest, so its place is near the head. */
+	/* It was among the oldest, so its place is near the head, before those of its transaction. */
 	dlist_foreach (iter, &set->owed)
 	{
 		PlinthDirtyKey *other = dlist_container(PlinthDirtyKey, node, iter.cur);
@@ -316,7 +316,7 @@ plinth_sync_dirty_forget(PlinthDirtySet *set, PlinthDirtyKey *key)
 void
 plinth_sync_dirty_settle(PlinthDirtySet *set, PlinthDirtyKey **keys, int n, bool done)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = n - 1; i >= 0; i--)
 	{
 		if (done)
 			plinth_sync_dirty_forget(set, keys[i]);

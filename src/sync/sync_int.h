@@ -292,7 +292,7 @@ extern void plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *ma
 								   bool zombie);
 /* Gathers at most max owed keys whose transactions are visible, and marks them in flight. */
 extern int plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max);
-/* Back to owed, its marks unchanged. */
+/* Back to owed, its marks unchanged; of several the last first, so that they keep their order. */
 extern void plinth_sync_dirty_return(PlinthDirtySet *set, PlinthDirtyKey *key);
 /* Acknowledged: waits for the fence, or owed again when it was marked meanwhile. */
 extern void plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key);
