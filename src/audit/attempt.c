@@ -30,10 +30,19 @@ typedef struct Kept
 
 static int nkept = 0;
 
+/* Not left to the transaction's end: a loop may roll back to many a savepoint. */
+static void
+release(Kept *kept)
+{
+	pfree(kept->body);
+	pfree(kept);
+}
+
 static void
 forget(void *arg)
 {
 	nkept--;
+	release(arg);
 }
 
 static void
@@ -43,6 +52,7 @@ send_kept(void *arg)
 
 	nkept--;
 	plinth_audit_event_send(kept->body, kept->size, true, false);
+	release(kept);
 }
 
 /* The row is in the prepared transaction, of whose end nobody is told: so it cannot be one. */
@@ -68,6 +78,7 @@ keep(const PlinthAuditRow *row)
 	body = plinth_audit_event_build(&event, &kept->size);
 	kept->body = MemoryContextAlloc(TopTransactionContext, kept->size);
 	memcpy(kept->body, body, kept->size);
+	pfree(body);
 	plinth_base_xact_add(&attempt_action, kept);
 	nkept++;
 }

@@ -30,6 +30,16 @@
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
+/* What a hook on ExecutorRun is called with; 18 no longer asks whether it is the only run. */
+#if PG_VERSION_NUM >= 180000
+#define PLINTH_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define PLINTH_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define PLINTH_EXECUTOR_RUN_PARAMETERS                                                             \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool once
+#define PLINTH_EXECUTOR_RUN_ARGUMENTS query, direction, count, once
+#endif
+
 /* The local transaction id: another in each top-level transaction of a backend. */
 static inline LocalTransactionId
 plinth_compat_lxid(void)

@@ -10,11 +10,12 @@
  * The latter two are known by the address of the text and the time its message
  * came, which are the same to the line with its duration and differ in the next.
  *
- * The hook on the log then drops the STATEMENT and CONTEXT lines, and cuts
+ * The hook on the log then drops the STATEMENT, QUERY and CONTEXT lines, and cuts
  * text and parameters from lines that show the statement itself.
  *
  * pg_stat_activity shows a text before anybody knows what it says.  It is taken
- * away once it was analyzed; where it could not even be, as it is rolled back.
+ * away once it was analyzed, or as it is executed where it was before; where it
+ * could not even be analyzed, as it is rolled back.
  *
  * What cannot be hidden is in docs/security.md.
  */
@@ -26,6 +27,7 @@
 #include "base/base.h"
 #include "base/internal.h"
 #include "commands/prepare.h"
+#include "executor/executor.h"
 #include "parser/analyze.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
@@ -39,10 +41,17 @@ static int nfunctions = 0;
 static const char *hidden_statement = NULL;
 static TimestampTz hidden_at = 0;
 
+/* What was found in the text that the client sent, which may hold very many statements. */
+static const char *read_statement = NULL;
+static TimestampTz read_at = 0;
+static bool read_names_function = false;
+
 static bool begins_one[UCHAR_MAX + 1]; /* by a function's first character */
 
 static emit_log_hook_type prev_emit_log_hook = NULL;
 static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
+static ExecutorStart_hook_type prev_executor_start = NULL;
+static ExecutorRun_hook_type prev_executor_run = NULL;
 
 void
 plinth_base_secret_function(const char *name)
@@ -100,13 +109,33 @@ names_any_function(const char *text)
 	return false;
 }
 
+/* Does what the client sent name one?  It is read once, however often this is asked. */
+static bool
+statement_names_function(void)
+{
+	TimestampTz started = GetCurrentStatementStartTimestamp();
+
+	if (debug_query_string == NULL)
+		return false;
+	if (read_statement != debug_query_string || read_at != started)
+	{
+		read_names_function = names_any_function(debug_query_string);
+		read_statement = debug_query_string;
+		read_at = started;
+	}
+	return read_names_function;
+}
+
 static bool
 is_hidden(const ErrorData *edata)
 {
 	if (debug_query_string != NULL && hidden_statement == debug_query_string &&
 		hidden_at == GetCurrentStatementStartTimestamp())
 		return true;
-	if (names_any_function(debug_query_string))
+	if (statement_names_function())
+		return true;
+	/* A function's own statement, which failed: with what it was called is in the client's. */
+	if (names_any_function(edata->internalquery) || names_any_function(edata->context))
 		return true;
 	/* EXECUTE shows what was prepared; what ends at COMMIT (a cursor) shows what opened it. */
 	return edata->elevel == LOG &&
@@ -128,6 +157,9 @@ hide_in_log(ErrorData *edata)
 
 		edata->hide_stmt = true;
 		edata->hide_ctx = true;
+		/* The log shows it whatever is hidden, so the client does not get it either. */
+		edata->internalquery = NULL;
+		edata->internalpos = 0;
 		if (edata->message != NULL && edata->message_id != NULL)
 		{
 			/* "duration: 1.234 ms  statement: ...", "statement: ...", "execute <unnamed>: ..." */
@@ -178,8 +210,7 @@ hide_analyzed(ParseState *pstate, Query *query, JumbleState *jstate)
 {
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
-	if ((debug_query_string != NULL && pstate->p_sourcetext == debug_query_string &&
-		 names_any_function(debug_query_string)) ||
+	if ((pstate->p_sourcetext == debug_query_string && statement_names_function()) ||
 		names_any_function(prepared_text(query->utilityStmt)))
 		plinth_base_hide_statement();
 }
@@ -191,6 +222,32 @@ plinth_base_statement_rolled_back(void)
 		pgstat_report_activity(STATE_RUNNING, HIDDEN_TEXT);
 }
 
+/*
+ * pg_stat_activity shows the text anew where nothing is analyzed: in a parallel
+ * worker, and when what was prepared by the protocol is bound and executed.
+ */
+static void
+hide_started(QueryDesc *query, int eflags)
+{
+	if (statement_names_function())
+		plinth_base_hide_statement();
+	if (prev_executor_start)
+		prev_executor_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+static void
+hide_run(PLINTH_EXECUTOR_RUN_PARAMETERS)
+{
+	if (statement_names_function())
+		plinth_base_hide_statement();
+	if (prev_executor_run)
+		prev_executor_run(PLINTH_EXECUTOR_RUN_ARGUMENTS);
+	else
+		standard_ExecutorRun(PLINTH_EXECUTOR_RUN_ARGUMENTS);
+}
+
 void
 plinth_base_statement_init(void)
 {
@@ -198,4 +255,8 @@ plinth_base_statement_init(void)
 	emit_log_hook = hide_in_log;
 	prev_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = hide_analyzed;
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = hide_started;
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = hide_run;
 }

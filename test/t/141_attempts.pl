@@ -91,6 +91,31 @@ is(scalar(grep { $_ eq 'failure|invalid_token||t' } split /\n/, $all), 500, 'tho
 sql("BEGIN; SELECT count(plinth.email_verify('plo_' || i)) FROM generate_series(1, 1500) i; COMMIT");
 is(scalar(grep { /\|f$/ } split /\n/, entries('email_verify', 1500)), 1000, 'committed: a thousand rows, and the rest');
 
+# A loop that rolls each back keeps none of them.
+my $kept = "(SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext')";
+my $grown = sql(<<"SQL");
+DO \$\$
+DECLARE
+	before bigint;
+BEGIN
+	FOR i IN 1 .. 1500 LOOP
+		IF i = 100 THEN
+			before := $kept;
+		END IF;
+		BEGIN
+			PERFORM plinth.email_verify('plo_x');
+			RAISE 'no';
+		EXCEPTION WHEN raise_exception THEN
+		END;
+	END LOOP;
+	PERFORM pg_catalog.set_config('attempts.grown', ($kept - before)::text, false);
+END
+\$\$;
+SELECT current_setting('attempts.grown');
+SQL
+cmp_ok($grown, '<', 200_000, 'of 1500 that were rolled back one by one, memory holds nothing');
+is(scalar(grep { $_ eq 'failure|invalid_token|true|t' } split /\n/, entries('email_verify', 1500)), 1500, 'and each is there');
+
 # ---- other attempts ----------------------------------------------------------------------
 my ($token) = sql("SELECT token FROM plinth.sign_in('ann', 'correct horse')");
 foreach my $try (
@@ -136,8 +161,35 @@ $pid = $waiter->query('SELECT pg_backend_pid()');
 $waiter->query_until(qr/started/, "\\echo started\nSELECT pg_advisory_lock_shared(141), plinth.secret_verify('Secr3t', 'x');\n");
 ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND wait_event = 'advisory'") eq '1' }), 'a statement waits before its function runs');
 is(shown(), '<hidden by plinth>', 'and is not shown');
+# What was prepared by the protocol shows its text anew when it is bound and executed.
+my $script = $node->basedir . '/prepared.sql';
+append_to_file($script, "SELECT pg_advisory_lock_shared(141), plinth.secret_verify('Secr3t', 'x');\n");
+my $said = '';
+my $client = IPC::Run::start([ 'pgbench', '-n', '-t', '1', '-M', 'prepared', '-f', $script, $node->connstr('postgres') . ' application_name=prepared' ], '>&', \$said);
+my $of = "FROM pg_stat_activity WHERE application_name = 'prepared' AND wait_event = 'advisory'";
+ok(wait_until(sub { sql("SELECT count(*) $of") eq '1' }), 'a prepared one waits as well');
+is(sql("SELECT query $of"), '<hidden by plinth>', 'and is not shown either');
 $holder->query_safe('SELECT pg_advisory_unlock(141)');
+eval { $_->finish } foreach $client;
 eval { $_->quit } foreach $holder, $waiter;
+# A parallel worker has a text of its own.
+sql('CREATE TABLE many AS SELECT generate_series(1, 10000) AS i');
+my $leader = $node->background_psql('postgres', on_error_stop => 0, on_error_die => 0);
+$pid = $leader->query('SELECT pg_backend_pid()');
+$leader->query('SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET jit = off');
+$leader->query_until(qr/started/, <<'SQL');
+\echo started
+SELECT CASE WHEN i = -1 THEN plinth.secret_hash('Secr3t') END, count(*) FROM many WHERE pg_sleep(0.05) IS NULL GROUP BY 1;
+SQL
+ok(wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE leader_pid = $pid AND query = '<hidden by plinth>'") ne '0' }), 'a parallel worker does not show it');
+sql("SELECT pg_cancel_backend($pid)");
+eval { $leader->quit };
+# A function's own statement that fails, and what the function was called with.
+sql(<<'SQL');
+CREATE FUNCTION wrapped(secret text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN EXECUTE format('SELECT plinth.secret_hash(%L, 1, 2)', secret); RETURN ''; END $$
+SQL
+$node->psql('postgres', $_) foreach "DO \$\$ BEGIN EXECUTE 'SELECT plinth.secret_hash(''Secr3t'', 1, 2)'; END \$\$", "SELECT wrapped('Secr3t')";
 my $log = slurp_file($node->logfile);
 like($log, qr/STATEMENT:  EXECUTE harmless \('Visible'/, 'nor hidden in the log');
 unlike($log, qr/Secr3t/, 'nothing secret in the log');
