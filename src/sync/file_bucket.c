@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/dependency.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -143,6 +145,8 @@ plinth_sync_file_bucket_create(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid name of a file bucket"),
 						errhint("A name has from 1 to 100 bytes.")));
 	plinth_sync_file_refuse_owner(GetUserId());
+	/* DROP ROLE waits, as for what PostgreSQL itself knows to be owned. */
+	shdepLockAndCheckObject(AuthIdRelationId, GetUserId());
 	plinth_sync_api_begin(&api);
 	plinth_base_spi_execute(&plan, values, NULL, false, SPI_OK_INSERT_RETURNING);
 	if (SPI_processed == 0)
@@ -208,6 +212,8 @@ change_grant(FunctionCallInfo fcinfo, PlinthPlan *plan, bool may_write, int expe
 	values[1] = PG_GETARG_DATUM(1);
 	values[2] = ObjectIdGetDatum(bucket.owner);
 	values[3] = BoolGetDatum(may_write);
+	if (expect == SPI_OK_INSERT)
+		shdepLockAndCheckObject(AuthIdRelationId, DatumGetObjectId(values[1]));
 	plinth_base_spi_execute(plan, values, NULL, false, expect);
 	plinth_sync_api_end(&api);
 }

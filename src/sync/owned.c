@@ -14,6 +14,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -46,6 +48,12 @@ roles_of(List *specs)
 static void
 drop_owned(ArrayType *roles, bool cascade)
 {
+	/* In a statement before the others: who writes to a bucket ends first, and what he wrote is seen. */
+	static PlinthPlan lock = {"SELECT FROM plinth.file_buckets WHERE owner::oid = ANY ($1)"
+							  " ORDER BY id FOR UPDATE",
+							  1,
+							  {OIDARRAYOID},
+							  NULL};
 	static PlinthPlan mapped = {"SELECT b.name, m.name FROM plinth.sync_mappings AS m"
 								"  JOIN plinth.file_buckets AS b ON b.id = m.bucket_id"
 								" WHERE b.owner::oid = ANY ($1) ORDER BY m.id LIMIT 1",
@@ -58,7 +66,6 @@ drop_owned(ArrayType *roles, bool cascade)
 		1,
 		{OIDARRAYOID},
 		NULL};
-	/* First the buckets: who uploads holds a lock on one. */
 	static PlinthPlan buckets = {
 		"WITH gone AS (DELETE FROM plinth.file_buckets WHERE owner::oid = ANY ($1) RETURNING id)"
 		" DELETE FROM plinth.file_chunks WHERE bucket_id IN (SELECT id FROM gone)",
@@ -73,6 +80,7 @@ drop_owned(ArrayType *roles, bool cascade)
 							   NULL};
 	Datum value = PointerGetDatum(roles);
 
+	plinth_base_spi_execute(&lock, &value, NULL, false, SPI_OK_SELECT);
 	if (cascade)
 		plinth_base_spi_execute(&mappings, &value, NULL, false, SPI_OK_DELETE);
 	plinth_base_spi_execute(&mapped, &value, NULL, false, SPI_OK_SELECT);
@@ -112,7 +120,10 @@ reassign_owned(ArrayType *roles, Oid newrole)
 
 	plinth_base_spi_execute(&buckets, values, NULL, false, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
+	{
 		plinth_sync_file_refuse_owner(newrole);
+		shdepLockAndCheckObject(AuthIdRelationId, newrole);
+	}
 	plinth_base_spi_execute(&grants, values, NULL, false, SPI_OK_UPDATE);
 	plinth_base_spi_execute(&rules, values, NULL, false, SPI_OK_UPDATE);
 }
