@@ -40,7 +40,7 @@ die() { echo "check.sh: $*" >&2; exit 1; }
 
 # ---- what it needs ---------------------------------------------------------
 base=${PLINTH_BASE:-15}
-packages=(gcc make pkg-config binutils libc6-dev openssl ca-certificates
+packages=(gcc make pkg-config binutils libc6-dev libcrypt-dev openssl ca-certificates
 	"postgresql-$base" "postgresql-client-$base" "postgresql-server-dev-$base" "postgresql-$base-pgtap" libipc-run-perl
 	libmongoc-dev libsodium-dev libssl-dev libfaketime pgbouncer python3 python3-psycopg2 python3-jwt python3-cryptography)
 if [ "$base" = 15 ]; then

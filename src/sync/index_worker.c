@@ -36,6 +36,8 @@
 #define IDLE_MS 500
 /* Once it is there, or has failed, it is looked at so often. */
 #define CHECK_S 3600
+/* The first time sooner: a drop that a killed worker had asked for may come after it was made again. */
+#define FIRST_CHECK_S 60
 #define FENCE_S 10
 #define FIRST_BACKOFF_S 1
 #define LAST_BACKOFF_S 60
@@ -378,7 +380,10 @@ settle(PlinthMongoClient *client, Job *job, Outcome *outcome)
 		!look(client, job, declared[0]->spec, &found, &difference, &error))
 		take_failure(job, &error, outcome);
 	else if (found)
+	{
 		take_found(difference, outcome);
+		outcome->again_s = FIRST_CHECK_S;
+	}
 	else
 	{
 		error.status = PLINTH_MONGO_OTHER;
