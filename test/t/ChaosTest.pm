@@ -168,7 +168,7 @@ SQL
 			'metadata', jsonb_build_object('contentType', content_type) || metadata) FROM plinth.files WHERE bucket_id = $is});
 		$write->("$bucket.chunks", qq{SELECT json_build_object('_id', json_build_object('\$oid', id), 'files_id', json_build_object('\$oid', files_id), 'n', ejson(n),
 			'data', json_build_object('\$binary', json_build_object('base64', translate(encode(data, 'base64'), E'\\n', ''), 'subType', '00')))
-			FROM plinth.file_chunks WHERE bucket_id = $is AND files_id IN (SELECT id FROM plinth.files)});
+			FROM plinth.file_chunks WHERE bucket_id = $is});
 		$write->("$bucket.files.list", qq{SELECT json_build_object('filename', filename, '_id', id, 'length', length, 'sha256', encode(sha256(plinth.file_get('$bucket', filename)), 'hex'))
 			FROM plinth.file_versions WHERE bucket = '$bucket' AND state = 'current'});
 	}
