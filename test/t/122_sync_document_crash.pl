@@ -137,6 +137,10 @@ sql(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
 sql('SELECT pg_reload_conf()');
 # Replies 1 and 2 of one thread: the first change waits for a standby, its commit is in the WAL.
 sql(q{SET synchronous_commit = local; UPDATE replies SET thread_id = 2 WHERE id IN (1, 2)});
+# Nothing else is about to be read.
+ok(wait_until(sub { sql('SELECT sum(keys_owed + keys_to_rewrite) FROM plinth.stat_sync') == 0
+			&& sql('SELECT (SELECT count(*) FROM plinth.sync_dirty) + (SELECT count(*) FROM plinth.sync_via) + (SELECT count(*) FROM plinth.sync_tasks)') == 0
+			&& sql('SELECT plinth.sync_wait($$0s$$)') eq 't' }), 'all is calm');
 my $hidden = $node->background_psql('postgres', on_error_stop => 1);
 my $hidden_pid = $hidden->query_safe('SELECT pg_backend_pid()');
 $hidden->query_until(qr/sent/, "\\echo sent\nUPDATE replies SET body = 'hidden' WHERE id = 1;\n");

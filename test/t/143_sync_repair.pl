@@ -188,6 +188,14 @@ sql("SELECT plinth.sync_drop('emptied')");
 # kill -9 of either half: the server starts again, nothing was repaired by halves.
 foreach my $victim ('backend', 'worker')
 {
+	# What a crash would have written once more is covered, and that is on disk.
+	my $end = sql('SELECT pg_current_wal_insert_lsn()');
+	ok(wait_until(sub {
+				sql('CHECKPOINT');
+				sql('SELECT (SELECT count(*) FROM plinth.sync_dirty) + (SELECT count(*) FROM plinth.sync_tasks)') == 0
+				  && sql("SELECT bool_and(confirmed_flush_lsn >= '$end') FROM pg_replication_slots WHERE slot_name LIKE 'plinth_%'") eq 't' }),
+		'all is calm');
+	sql('CHECKPOINT');
 	tamper('db.notes.delete_many({"_id": {"$in": [4, 990]}})');
 	my ($killed, $pid) = stand();
 	$pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'plinth verify'") if $victim eq 'worker';

@@ -217,6 +217,10 @@ sub seq { return join ',', $_[0] .. $_[1]; }
 sub changes_ok
 {
 	my ($arguments, $written, $there) = @_;
+	# What no fence covers may be written once more.
+	wait_until(sub { sql('SELECT count(*) FROM plinth.sync_tasks k JOIN plinth.sync_mappings m ON m.id = k.mapping_id WHERE NOT m.paused') == 0
+				&& sql('SELECT count(*) FROM plinth.sync_dirty') == 0
+				&& sql('SELECT coalesce(sum(keys_owed + keys_to_rewrite), 0) FROM plinth.stat_sync') == 0 }) or diag('not calm');
 	mark('t');
 	sql($arguments =~ /^[A-Z]/ ? $arguments : "SELECT plinth.sync_alter('t', $arguments)");
 	delivered($arguments);
