@@ -46,7 +46,9 @@ static const char *read_statement = NULL;
 static TimestampTz read_at = 0;
 static bool read_names_function = false;
 
-static bool begins_one[UCHAR_MAX + 1]; /* by a function's first character */
+/* Every execution of every statement reads its text: nearly no word has a function's beginning and length. */
+static uint64 lengths_of[UCHAR_MAX + 1]; /* by the first character: bit n for a name of n bytes */
+static bool is_word_char[UCHAR_MAX + 1];
 
 static emit_log_hook_type prev_emit_log_hook = NULL;
 static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
@@ -58,9 +60,10 @@ plinth_base_secret_function(const char *name)
 {
 	if (nfunctions >= MAX_FUNCTIONS)
 		elog(FATAL, "too many functions that take a secret");
+	Assert(strlen(name) < NAMEDATALEN);
 	functions[nfunctions++] = name;
-	begins_one[(unsigned char) name[0]] = true;
-	begins_one[pg_toupper((unsigned char) name[0])] = true;
+	lengths_of[(unsigned char) name[0]] |= UINT64CONST(1) << strlen(name);
+	lengths_of[pg_toupper((unsigned char) name[0])] |= UINT64CONST(1) << strlen(name);
 }
 
 void
@@ -77,19 +80,13 @@ plinth_base_hide_statement(void)
 }
 
 static bool
-is_word_char(char c)
+is_function(const char *word, size_t len)
 {
-	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
-}
-
-static bool
-is_function(const char *word)
-{
+	if (len >= NAMEDATALEN || (lengths_of[(unsigned char) *word] >> len & 1) == 0)
+		return false;
 	for (int i = 0; i < nfunctions; i++)
 	{
-		size_t len = strlen(functions[i]);
-
-		if (pg_strncasecmp(word, functions[i], len) == 0 && !is_word_char(word[len]))
+		if (pg_strncasecmp(word, functions[i], len) == 0 && functions[i][len] == '\0')
 			return true;
 	}
 	return false;
@@ -98,13 +95,18 @@ is_function(const char *word)
 static bool
 names_any_function(const char *text)
 {
-	bool in_word = false;
+	const unsigned char *p = (const unsigned char *) text;
 
-	for (const char *p = text; p != NULL && *p != '\0'; p++)
+	while (p != NULL && *p != '\0')
 	{
-		if (!in_word && begins_one[(unsigned char) *p] && is_function(p))
+		const unsigned char *word = p;
+
+		while (is_word_char[*p])
+			p++;
+		if (p == word)
+			p++;
+		else if (is_function((const char *) word, p - word))
 			return true;
-		in_word = is_word_char(*p);
 	}
 	return false;
 }
@@ -251,6 +253,8 @@ hide_run(PLINTH_EXECUTOR_RUN_PARAMETERS)
 void
 plinth_base_statement_init(void)
 {
+	for (int c = 1; c <= UCHAR_MAX; c++)
+		is_word_char[c] = isalnum(c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = hide_in_log;
 	prev_post_parse_analyze = post_parse_analyze_hook;
