@@ -68,17 +68,17 @@ static const PlinthXactAction attempt_action = {
 static void
 keep(const PlinthAuditRow *row)
 {
-	Kept *kept = MemoryContextAlloc(TopTransactionContext, sizeof(Kept));
 	PlinthAuditRow event = *row;
 	Datum *metadata = &event.values[PLINTH_AUDIT_NCOLUMNS - 1];
 	Datum mark = DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"rolled_back\": true}"));
-	char *body;
+	MemoryContext caller;
+	Kept *kept;
 
 	*metadata = DirectFunctionCall2(jsonb_concat, *metadata, mark);
-	body = plinth_audit_event_build(&event, &kept->size);
-	kept->body = MemoryContextAlloc(TopTransactionContext, kept->size);
-	memcpy(kept->body, body, kept->size);
-	pfree(body);
+	caller = MemoryContextSwitchTo(TopTransactionContext);
+	kept = palloc(sizeof(Kept));
+	kept->body = plinth_audit_event_build(&event, &kept->size);
+	MemoryContextSwitchTo(caller);
 	plinth_base_xact_add(&attempt_action, kept);
 	nkept++;
 }
