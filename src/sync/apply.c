@@ -289,11 +289,9 @@ is_clean(PlinthLaneMapping *mapping, OwedBatch *owed)
 static void
 return_all(PlinthLaneMapping *mapping, OwedBatch *owed, bool zombie)
 {
-	for (int i = owed->nkeys - 1; i >= 0; i--)
-	{
+	for (int i = 0; i < owed->nkeys; i++)
 		owed->dirty[i]->zombie |= zombie && owed->keys[i].done;
-		plinth_sync_dirty_return(&mapping->dirty, owed->dirty[i]);
-	}
+	plinth_sync_dirty_settle(&mapping->dirty, owed->dirty, owed->nkeys, false);
 }
 
 static void
