@@ -46,6 +46,15 @@ roles_of(List *specs)
 }
 
 static void
+drop_grants(Datum roles)
+{
+	static PlinthPlan plan = {
+		"DELETE FROM plinth.file_grants WHERE role::oid = ANY ($1)", 1, {OIDARRAYOID}, NULL};
+
+	plinth_base_spi_execute(&plan, &roles, NULL, false, SPI_OK_DELETE);
+}
+
+static void
 drop_owned(ArrayType *roles, bool cascade)
 {
 	/* In a statement before the others: who writes to a bucket ends first, and what he wrote is seen. */
@@ -72,8 +81,6 @@ drop_owned(ArrayType *roles, bool cascade)
 		1,
 		{OIDARRAYOID},
 		NULL};
-	static PlinthPlan grants = {
-		"DELETE FROM plinth.file_grants WHERE role::oid = ANY ($1)", 1, {OIDARRAYOID}, NULL};
 	static PlinthPlan rules = {"DELETE FROM plinth.sync_cascade_rules WHERE owner::oid = ANY ($1)",
 							   1,
 							   {OIDARRAYOID},
@@ -94,7 +101,7 @@ drop_owned(ArrayType *roles, bool cascade)
 						 quote_literal_cstr(
 							 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2)))));
 	plinth_base_spi_execute(&buckets, &value, NULL, false, SPI_OK_DELETE);
-	plinth_base_spi_execute(&grants, &value, NULL, false, SPI_OK_DELETE);
+	drop_grants(value);
 	plinth_base_spi_execute(&rules, &value, NULL, false, SPI_OK_DELETE);
 }
 
@@ -140,8 +147,6 @@ refuse_drop(ArrayType *roles)
 		1,
 		{OIDARRAYOID},
 		NULL};
-	static PlinthPlan grants = {
-		"DELETE FROM plinth.file_grants WHERE role::oid = ANY ($1)", 1, {OIDARRAYOID}, NULL};
 	Datum value = PointerGetDatum(roles);
 
 	plinth_base_spi_execute(&owned, &value, NULL, false, SPI_OK_SELECT);
@@ -154,7 +159,7 @@ refuse_drop(ArrayType *roles)
 					   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
 					   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2)),
 			 errhint("REASSIGN OWNED gives what it owns to another role, DROP OWNED drops it.")));
-	plinth_base_spi_execute(&grants, &value, NULL, false, SPI_OK_DELETE);
+	drop_grants(value);
 }
 
 static void
