@@ -140,15 +140,24 @@ check_ownership(Oid relation)
 					   get_rel_name(relation));
 }
 
+ArrayType *
+plinth_sync_name_array(const char *const *names, int n)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = DirectFunctionCall1(namein, CStringGetDatum(names[i]));
+	return construct_array(elements, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR);
+}
+
 static ArrayType *
 key_columns(Relation rel, const PlinthSyncKeyColumns *key)
 {
-	Datum names[INDEX_MAX_KEYS];
+	const char *names[INDEX_MAX_KEYS];
 
 	for (int i = 0; i < key->nkeys; i++)
-		names[i] =
-			NameGetDatum(&TupleDescAttr(RelationGetDescr(rel), key->attnums[i] - 1)->attname);
-	return construct_array(names, key->nkeys, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR);
+		names[i] = NameStr(TupleDescAttr(RelationGetDescr(rel), key->attnums[i] - 1)->attname);
+	return plinth_sync_name_array(names, key->nkeys);
 }
 
 void

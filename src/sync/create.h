@@ -74,4 +74,7 @@ extern int64 plinth_sync_new_insert(PlinthSyncNew *arg);
 /* The workers that it needs; back to the caller's role. */
 extern void plinth_sync_new_end(PlinthSyncNew *arg, PlinthSyncApi *api);
 
+/* A name[]. */
+extern ArrayType *plinth_sync_name_array(const char *const *names, int n);
+
 #endif /* PLINTH_SYNC_CREATE_H */

@@ -66,18 +66,13 @@ collect_columns(Node *node, void *tables)
 }
 
 static ArrayType *
-name_array(Oid relation, const AttrNumber *columns, int ncolumns)
+column_names(Oid relation, const AttrNumber *columns, int ncolumns)
 {
-	Datum *names = palloc(sizeof(Datum) * Max(ncolumns, 1));
+	const char **names = palloc(sizeof(char *) * Max(ncolumns, 1));
 
 	for (int i = 0; i < ncolumns; i++)
-	{
-		NameData *name = palloc0(sizeof(NameData));
-
-		namestrcpy(name, get_attname(relation, columns[i], false));
-		names[i] = NameGetDatum(name);
-	}
-	return construct_array(names, ncolumns, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR);
+		names[i] = get_attname(relation, columns[i], false);
+	return plinth_sync_name_array(names, ncolumns);
 }
 
 /* NULL where whole rows are read. */
@@ -92,7 +87,7 @@ columns_read(const TableRead *table)
 		return NULL;
 	while ((member = bms_next_member(table->columns, member)) >= 0)
 		columns[n++] = member + FirstLowInvalidHeapAttributeNumber;
-	return name_array(table->relation, columns, n);
+	return column_names(table->relation, columns, n);
 }
 
 void
@@ -144,7 +139,7 @@ store_way(int64 mapping, const PlinthSyncWay *way)
 
 	values[0] = Int64GetDatum(mapping);
 	values[1] = ObjectIdGetDatum(way->relation);
-	values[2] = PointerGetDatum(name_array(way->relation, way->columns, way->ncolumns));
+	values[2] = PointerGetDatum(column_names(way->relation, way->columns, way->ncolumns));
 	if (way->roots != NULL)
 		values[3] = CStringGetTextDatum(way->roots);
 	else

@@ -58,16 +58,6 @@ static const BucketPart parts[] = {
 	 "[{\"keys\": {\"filename\": 1, \"uploadDate\": 1}}]"},
 };
 
-static ArrayType *
-name_array(const char *const *names, int n)
-{
-	Datum *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		elements[i] = DirectFunctionCall1(namein, CStringGetDatum(names[i]));
-	return construct_array(elements, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR);
-}
-
 static Jsonb *
 json(const char *text)
 {
@@ -98,11 +88,11 @@ add_part(const PlinthSyncNew *given, const PlinthSyncBucket *bucket, const Bucke
 	arg.relation = get_relname_relid(part->table, plinth_base_schema_oid());
 	arg.rel = relation_open(arg.relation, AccessShareLock);
 	arg.owner = bucket->owner;
-	arg.key_columns = name_array(key, lengthof(key));
+	arg.key_columns = plinth_sync_name_array(key, lengthof(key));
 	arg.collection = psprintf("%s.%s", given->collection, part->suffix);
 	arg.name = psprintf("%s.%s", given->name, part->suffix);
 	arg.filter = psprintf(part->filter, bucket->id);
-	arg.fields.columns = name_array(part->columns, part->ncolumns);
+	arg.fields.columns = plinth_sync_name_array(part->columns, part->ncolumns);
 	arg.fields.fields = json(part->fields);
 	arg.fields.casts = json(part->casts);
 	plinth_sync_new_begin(&arg, &api);
