@@ -317,8 +317,7 @@ typedef struct PlinthSyncTask
 	int64 id;
 	bool sweep;
 	Oid relation;
-	char *
-		old_filter; /* snapshot: only rows that match one of this and the mapping's filter; NULL: all */
+	char *old_filter;     /* snapshot: only rows that match one of it and the new; NULL: all */
 	char *cursor_key;     /* snapshot: fenced up to here; NULL: from the start */
 	char *ahead_key;      /* snapshot: acknowledged up to here */
 	char *sent_key;       /* snapshot: written down before it is sent */
