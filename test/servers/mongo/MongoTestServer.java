@@ -2,6 +2,8 @@ import de.bwaldvogel.mongo.MongoBackend;
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.backend.h2.H2Backend;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
+import de.bwaldvogel.mongo.bson.Document;
+import io.netty.channel.Channel;
 import java.io.FileInputStream;
 import java.io.InputStream;
 import java.nio.file.Files;
@@ -12,6 +14,13 @@ import java.security.cert.CertificateFactory;
 import java.security.cert.X509Certificate;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.Base64;
+import java.util.Locale;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.locks.Lock;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.function.Supplier;
 
 /**
  * The MongoDB-compatible server that tests, demo and benches run against when there is no other.
@@ -41,7 +50,7 @@ public final class MongoTestServer {
             }
         }
 
-        MongoBackend backend = h2 == null ? new MemoryBackend() : new H2Backend(h2);
+        MongoBackend backend = h2 == null ? memory() : h2(h2);
         MongoServer server = new MongoServer(backend);
         if (cert != null) {
             server.enableSsl(readKey(key), null, readCertificate(cert));
@@ -58,6 +67,62 @@ public final class MongoTestServer {
             System.exit(0);
         }
         Thread.currentThread().join();
+    }
+
+    private static MongoBackend memory() {
+        Turns turns = new Turns();
+        return new MemoryBackend() {
+            @Override
+            public Document handleCommand(Channel channel, String database, String command, Document query) {
+                return turns.take(database, command, query, () -> super.handleCommand(channel, database, command, query));
+            }
+        };
+    }
+
+    private static MongoBackend h2(String file) {
+        Turns turns = new Turns();
+        return new H2Backend(file) {
+            @Override
+            public Document handleCommand(Channel channel, String database, String command, Document query) {
+                return turns.take(database, command, query, () -> super.handleCommand(channel, database, command, query));
+            }
+        };
+    }
+
+    /**
+     * Definitions by themselves, everything else side by side.
+     *
+     * <p>The server gives a new collection its index of _id a moment after others can write to it, and fills an index
+     * while documents come: what is written meanwhile stands in no index, and no write to its _id finds it again.
+     */
+    private static final class Turns {
+        private static final Set<String> DEFINITIONS =
+            Set.of("create", "createindexes", "drop", "dropdatabase", "dropindexes", "deleteindexes", "renamecollection", "collmod");
+        private static final Set<String> WRITES = Set.of("insert", "update", "delete", "findandmodify");
+
+        private final ReadWriteLock lock = new ReentrantReadWriteLock();
+        private final Set<String> written = ConcurrentHashMap.newKeySet();
+
+        Document take(String database, String command, Document query, Supplier<Document> work) {
+            String name = command.toLowerCase(Locale.ROOT);
+            String collection = database + "." + query.get(command);
+            boolean defines = DEFINITIONS.contains(name);
+            boolean creates = WRITES.contains(name) && !written.contains(collection);
+            Lock turn = defines || creates ? lock.writeLock() : lock.readLock();
+
+            turn.lock();
+            try {
+                Document result = work.get();
+                if (defines) {
+                    written.clear();
+                } else if (creates) {
+                    written.add(collection);
+                }
+                return result;
+            } finally {
+                turn.unlock();
+            }
+        }
     }
 
     private static X509Certificate readCertificate(String file) throws Exception {
