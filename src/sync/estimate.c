@@ -1,6 +1,7 @@
 /*
  * estimate.c
- *		How many rows a snapshot has before it, for stat_sync.
+ *		Which tables a snapshot reads, and how many rows it has before it, for
+ *		stat_sync.
  *
  * What was counted by the last VACUUM or ANALYZE, for as many pages as the
  * table has now; without either, what the planner takes a row's width to be.
@@ -10,13 +11,16 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "fmgr.h"
 #include "optimizer/plancat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -70,14 +74,45 @@ rows_of(Oid relation)
 	return rows;
 }
 
-PG_FUNCTION_INFO_V1(plinth_sync_rows);
-Datum
-plinth_sync_rows(PG_FUNCTION_ARGS)
+List *
+plinth_sync_relation_family(Oid relation)
+{
+	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+	List *family = list_make1_oid(relation);
+
+	/* It grows while it is gone through. */
+	for (int i = 0; i < list_length(family); i++)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple tuple;
+
+		ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(list_nth_oid(family, i)));
+		scan = systable_beginscan(inherits, InheritsParentIndexId, true, NULL, 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+			family =
+				list_append_unique_oid(family, ((Form_pg_inherits) GETSTRUCT(tuple))->inhrelid);
+		systable_endscan(scan);
+	}
+	table_close(inherits, AccessShareLock);
+	return family;
+}
+
+int64
+plinth_sync_estimate_rows(Oid relation)
 {
 	double rows = 0;
 	ListCell *lc;
 
-	foreach (lc, find_all_inheritors(PG_GETARG_OID(0), NoLock, NULL))
+	foreach (lc, plinth_sync_relation_family(relation))
 		rows += rows_of(lfirst_oid(lc));
-	PG_RETURN_INT64((int64) Min(rows, (double) PG_INT32_MAX * 1000));
+	return (int64) Min(rows, (double) PG_INT32_MAX * 1000);
+}
+
+PG_FUNCTION_INFO_V1(plinth_sync_rows);
+Datum
+plinth_sync_rows(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(plinth_sync_estimate_rows(PG_GETARG_OID(0)));
 }

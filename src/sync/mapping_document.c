@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -91,11 +90,10 @@ plinth_sync_document_sources(PlinthSyncMapping *m)
 List *
 plinth_sync_mapping_tables(PlinthSyncMapping *m)
 {
-	List *tables = list_copy(find_all_inheritors(m->relation, NoLock, NULL));
+	List *tables = plinth_sync_relation_family(m->relation);
 
 	for (int i = 0; i < m->nvias; i++)
-		tables =
-			list_concat_unique_oid(tables, find_all_inheritors(m->vias[i].relation, NoLock, NULL));
+		tables = list_concat_unique_oid(tables, plinth_sync_relation_family(m->vias[i].relation));
 	return tables;
 }
 

@@ -477,6 +477,13 @@ typedef enum PlinthSyncTake
 
 /* A text[]. */
 extern Datum plinth_sync_store_texts(char **texts, int n);
+/*
+ * estimate.c: a table and its partitions, and about how many rows they have.
+ * Nothing is locked or waited for, and what goes meanwhile is no error.
+ */
+extern List *plinth_sync_relation_family(Oid relation);
+extern int64 plinth_sync_estimate_rows(Oid relation);
+
 /* store.c, state.c: the tables; each inside a transaction of the caller's. */
 /* A statement with a mapping's id and some of its keys; nothing is done without keys. */
 extern void plinth_sync_store_run(PlinthPlan *plan, PlinthLaneMapping *mapping, char **literals,
@@ -503,6 +510,7 @@ extern void plinth_sync_store_prepared(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_fenced(PlinthLaneMapping *mapping);
 extern bool plinth_sync_store_task(PlinthLaneMapping *mapping, PlinthSyncTask *task);
 extern void plinth_sync_store_task_total(PlinthSyncTask *task, int64 total);
+/* Where they are of a later definition than the lane's, it writes nothing until it has loaded that. */
 extern void plinth_sync_store_tasks_load(PlinthLaneMapping *mapping);
 extern void plinth_sync_store_sweep(PlinthLaneMapping *mapping, bool everything);
 extern void plinth_sync_store_later(PlinthLaneMapping *mapping, char **literals, int n);

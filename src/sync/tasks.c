@@ -23,12 +23,9 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/pg_inherits.h"
 #include "decode/decode.h"
 #include "miscadmin.h"
-#include "optimizer/plancat.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/lsyscache.h"
@@ -87,37 +84,6 @@ add_lockers(PlinthLaneMapping *mapping, PlinthSyncTask *task, Oid relation)
 	MemoryContextSwitchTo(old);
 }
 
-/* About how many rows there are, as the planner would think. */
-static double
-estimate_rows(Oid relation)
-{
-	Relation top = try_relation_open(relation, AccessShareLock);
-	double total = 0;
-	ListCell *lc;
-
-	/* A partition that has gone. */
-	if (top == NULL)
-		return 0;
-	relation_close(top, NoLock);
-	foreach (lc, find_all_inheritors(relation, NoLock, NULL))
-	{
-		Relation rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
-		BlockNumber pages;
-		double tuples;
-		double all_visible;
-
-		if (rel == NULL)
-			continue;
-		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
-		{
-			estimate_rel_size(rel, NULL, &pages, &tuples, &all_visible);
-			total += tuples;
-		}
-		relation_close(rel, AccessShareLock);
-	}
-	return total;
-}
-
 static void
 find_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 {
@@ -125,7 +91,8 @@ find_lockers(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 	List *relations;
 	ListCell *lc;
 
-	plinth_sync_store_task_total(task, (int64) estimate_rows(task->relation) / mapping->def->lanes);
+	plinth_sync_store_task_total(task,
+								 plinth_sync_estimate_rows(task->relation) / mapping->def->lanes);
 	relations = plinth_sync_mapping_tables(mapping->def);
 	foreach (lc, relations)
 		add_lockers(mapping, task, lfirst_oid(lc));
