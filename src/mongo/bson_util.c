@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "mongo/bson_int.h"
@@ -159,4 +160,27 @@ plinth_mongo_bson_view(PlinthBson document, bson_t *view)
 {
 	if (document.data == NULL || !bson_init_static(view, document.data, document.len))
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("invalid BSON document")));
+}
+
+void
+plinth_mongo_digest(PlinthBson document, uint64 digest[2])
+{
+	bson_t view;
+	bson_iter_t iter;
+	bool more;
+
+	digest[0] = digest[1] = 0;
+	plinth_mongo_bson_view(document, &view);
+	more = bson_iter_init(&iter, &view) && bson_iter_next(&iter);
+	while (more)
+	{
+		uint32 start = bson_iter_offset(&iter);
+		uint32 end;
+
+		more = bson_iter_next(&iter);
+		/* The last one ends before the document's closing zero. */
+		end = more ? bson_iter_offset(&iter) : document.len - 1;
+		for (int seed = 0; seed < 2; seed++)
+			digest[seed] += hash_bytes_extended(document.data + start, end - start, seed);
+	}
 }

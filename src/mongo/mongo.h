@@ -324,6 +324,12 @@ extern bool plinth_mongo_id_decode(const PlinthMongoIdSpec *spec, PlinthBson doc
 /* {"_id": value} of any document; palloc'd. */
 extern PlinthBson plinth_mongo_id_of(PlinthBson document);
 
+/*
+ * A digest of a document's fields, in whatever order they stand: there are servers
+ * that keep the order of an older document.  That of fields within fields counts.
+ */
+extern void plinth_mongo_digest(PlinthBson document, uint64 digest[2]);
+
 /* Are two ids of the same value (numbers compare as MongoDB compares them)? */
 extern bool plinth_mongo_id_equal(PlinthBson a, PlinthBson b);
 

@@ -91,6 +91,8 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 	for (int i = 0; i < batch->nops; i++)
 	{
 		PlinthBson document = batch->ops[i].op.document;
+		PlinthVerifyState row;
+		PlinthVerifyState there;
 
 		/* A root without a document: the other pass finds one that should not be there. */
 		if (batch->ops[i].op.kind == PLINTH_MONGO_DELETE)
@@ -101,9 +103,13 @@ compare_page(PlinthVerify *verify, const PlinthSyncBatch *batch, int *ncandidate
 		if (found[i].len > 0 ? verify->mapping->append
 							 : plinth_sync_append_expires(verify->mapping, document, EXPIRY_S))
 			continue;
+		row = plinth_sync_verify_state(document);
+		there = plinth_sync_verify_state(found[i]);
+		if (plinth_sync_verify_same(&row, &there))
+			continue;
 		candidates[n].literal = batch->ops[i].literal;
 		candidates[n].id = ids[i];
-		candidates[n++].row = plinth_sync_verify_state(document);
+		candidates[n++].row = row;
 	}
 	foreach (lc, batch->poison)
 	{

@@ -110,6 +110,7 @@ typedef struct PlinthVerifyCandidate
 } PlinthVerifyCandidate;
 
 extern PlinthVerifyState plinth_sync_verify_state(PlinthBson document);
+extern bool plinth_sync_verify_same(const PlinthVerifyState *a, const PlinthVerifyState *b);
 /*
  * For each of ids the document of documents that has it; no data where there
  * is none.  found has n places.

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -35,13 +34,12 @@ plinth_sync_verify_state(PlinthBson document)
 	if (document.data == NULL)
 		return state;
 	state.kind = PLINTH_VERIFY_DOCUMENT;
-	state.digest[0] = hash_bytes_extended(document.data, document.len, 0);
-	state.digest[1] = hash_bytes_extended(document.data, document.len, 1);
+	plinth_mongo_digest(document, state.digest);
 	return state;
 }
 
-static bool
-same(const PlinthVerifyState *a, const PlinthVerifyState *b)
+bool
+plinth_sync_verify_same(const PlinthVerifyState *a, const PlinthVerifyState *b)
 {
 	return a->kind == b->kind && a->digest[0] == b->digest[0] && a->digest[1] == b->digest[1];
 }
@@ -273,10 +271,11 @@ look_again(PlinthVerify *verify, PlinthVerifyCandidate *candidates, int n)
 	{
 		PlinthVerifyCandidate *candidate = &candidates[i];
 
-		if (same(&candidate->document, &candidate->row) || same(&candidate->document, &now[i]) ||
+		if (plinth_sync_verify_same(&candidate->document, &candidate->row) ||
+			plinth_sync_verify_same(&candidate->document, &now[i]) ||
 			(verify->mapping->append && candidate->document.kind == PLINTH_VERIFY_DOCUMENT))
 			continue;
-		if (same(&candidate->row, &now[i]))
+		if (plinth_sync_verify_same(&candidate->row, &now[i]))
 		{
 			report(verify, candidate);
 			continue;

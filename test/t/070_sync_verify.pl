@@ -59,6 +59,13 @@ is(join("\n", sort split /\n/, verify('plain')), $plain, 'each difference is fou
 like(verify('parts'), qr/^\{"7","k \\"7\\\\,\{\}"\}\|missing\|\{ "_id" : \{ "a" : 7, "b" : .*\} \}$/, 'composite key');
 is(verify('kept'), '3|extra|{ "_id" : 3 }', 'a document of a row that does not match the filter');
 
+# A server that keeps the order of the fields of the document before: nothing differs.
+sql('CREATE TABLE turned (id int PRIMARY KEY, a int, b int[]); INSERT INTO turned SELECT g, g, ARRAY[1, 2] FROM generate_series(1, 3) g');
+sql("SELECT plinth.sync_table('turned', 'docs'); SELECT plinth.sync_wait('60s')");
+tamper(q{db.turned.delete_many({}); db.turned.insert_many([dict([('_id', n), ('b', [1, 2]), ('a', n)]) for n in (1, 2)] + [{'_id': 3, 'b': [2, 1], 'a': 3}])});
+is_deeply($mongo->eval("list(client['verify']['turned'].find_one({'_id': 1}))"), [qw(_id b a)], 'fields stand in another order');
+is(verify('turned'), '3|different|{ "_id" : 3 }', 'their order is no difference, that of the elements of one is');
+
 # Read only without repair; what was only looked at stays.
 is(join("\n", sort split /\n/, sql("BEGIN READ ONLY; SELECT * FROM plinth.sync_verify('plain')")), $plain, 'in a read-only transaction');
 verify($_, 1) foreach qw(plain parts kept);
