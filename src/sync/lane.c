@@ -297,6 +297,7 @@ settle_sweep(PlinthLane *lane, PlinthLaneMapping *mapping)
 	}
 	if (!visible || !plinth_sync_lane_run(lane, mapping, add_sweep, NULL))
 		return;
+	lane->shapes_stale |= mapping->shape_stale;
 	foreach (lc, mapping->sweep_xids)
 	{
 		if (!TransactionIdIsInProgress(lfirst_oid(lc)))

@@ -260,6 +260,8 @@ plinth_sync_lane_settle(PlinthLane *lane)
 			((changed || stale || mapping->def->problem != NULL) &&
 			 !plinth_sync_lane_run(lane, mapping, do_reload, NULL)))
 			mapping->shape_stale = true;
+		else
+			lane->shapes_stale |= mapping->shape_stale;
 		if (mapping->def == NULL)
 		{
 			/* Dropped this instant, before the load that would have seen it. */

@@ -176,6 +176,18 @@ find_task(List *tasks, int64 id)
 	return NULL;
 }
 
+/* What was settled since the definition was loaded is not this definition's work. */
+static void
+take_shape(PlinthLaneMapping *mapping, const char *shape)
+{
+	PlinthSyncMapping *def = mapping->def;
+
+	if (shape == NULL || (def->stored_shape != NULL && strcmp(def->stored_shape, shape) == 0))
+		return;
+	def->stored_shape = MemoryContextStrdup(def->context, shape);
+	mapping->shape_stale = true;
+}
+
 /*
  * The tasks that stand in the table now.  One that is known already keeps its
  * place: what it has written since is not in the table yet.
@@ -184,8 +196,10 @@ void
 plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 {
 	static PlinthPlan plan = {
-		"SELECT id, kind = 'sweep', relation, cursor_key, sent_key, cursor_id, done, old_filter"
-		"  FROM plinth.sync_tasks WHERE mapping_id = $1 AND lane = $2 ORDER BY id",
+		"SELECT t.id, t.kind = 'sweep', t.relation, t.cursor_key, t.sent_key, t.cursor_id, t.done,"
+		"       t.old_filter, s.shape"
+		"  FROM plinth.sync_tasks AS t LEFT JOIN plinth.sync_states AS s USING (mapping_id)"
+		" WHERE t.mapping_id = $1 AND t.lane = $2 ORDER BY t.id",
 		2,
 		{INT8OID, INT4OID},
 		NULL};
@@ -234,6 +248,8 @@ plinth_sync_store_tasks_load(PlinthLaneMapping *mapping)
 		tasks = lappend(tasks, task);
 		MemoryContextSwitchTo(old);
 	}
+	if (SPI_processed > 0)
+		take_shape(mapping, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9));
 	SPI_finish();
 	mapping->tasks = tasks;
 }
