@@ -393,9 +393,9 @@ extern const PlinthContext *plinth_base_context(void);
 extern void plinth_base_context_fix(const PlinthContext *context);
 
 /*
- * What runs until the caller's GUC nest level ends serves nobody's request: it
- * finds no context, no claims, and nothing that it does brings them back.  For a
- * security-restricted operation, in which no context can be fixed.
+ * What runs until the caller's GUC nest level is rolled back serves nobody's
+ * request: it finds no context, no claims, and nothing that it does brings them
+ * back.  For a security-restricted operation, in which no context can be fixed.
  */
 extern void plinth_base_context_hide(void);
 extern void plinth_base_context_init(void);

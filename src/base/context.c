@@ -308,7 +308,8 @@ assign(const char *value, GucAction action)
 void
 plinth_base_context_hide(void)
 {
-	assign(HIDDEN, GUC_ACTION_SAVE);
+	/* From 16 on a setting that has no RESET refuses GUC_ACTION_SAVE. */
+	assign(HIDDEN, GUC_ACTION_LOCAL);
 	(void) set_config_option("request.jwt.claims", "", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, ERROR, false);
 }
