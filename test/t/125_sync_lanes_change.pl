@@ -66,7 +66,7 @@ cmp_ok($saw->{looks} || 0, '>', 3, 'the watcher looked');
 is($saw->{back}, 0, 'no document went back') or diag explain $saw->{worst};
 
 # ---- faults ----
-sub lane_pid { return sql("SELECT pid FROM plinth.stat_workers WHERE service = 'lane' AND pid > 0 ORDER BY random() LIMIT 1"); }
+sub lane_pid { return PlinthTest::wait_until(sub { sql("SELECT pid FROM plinth.stat_workers WHERE service = 'lane' AND pid > 0 ORDER BY random() LIMIT 1") }) || die 'no lane'; }
 sub anew
 {
 	my ($name) = @_;
