@@ -265,7 +265,8 @@ extern void plinth_base_note(PlinthPlan *plan, const Datum *values, bool *writin
 typedef struct PlinthRow
 {
 	Oid function;
-	uint64 state; /* of its type */
+	struct TypeCacheEntry *type; /* NULL where it has no type of its own */
+	uint64 state;                /* of the type */
 	TupleDesc desc;
 } PlinthRow;
 

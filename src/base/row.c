@@ -18,28 +18,32 @@
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
-/* Which state of a row type a description is of. */
-static uint64
-state_of(TupleDesc desc)
+/* An entry of the type cache is never freed, and its number goes when the type was changed. */
+static bool
+is_current(const PlinthRow *kept)
 {
-	return desc->tdtypeid == RECORDOID
-			   ? 0
-			   : assign_record_type_identifier(desc->tdtypeid, desc->tdtypmod);
+	return kept->type == NULL || kept->type->tupDesc_identifier == kept->state;
 }
 
 TupleDesc
 plinth_base_row(FunctionCallInfo fcinfo, PlinthRow *kept)
 {
+	TypeCacheEntry *type = NULL;
 	TupleDesc desc;
 	MemoryContext old;
 
-	if (kept->desc != NULL && kept->function == fcinfo->flinfo->fn_oid &&
-		kept->state == state_of(kept->desc))
+	if (kept->desc != NULL && kept->function == fcinfo->flinfo->fn_oid && is_current(kept))
 		return kept->desc;
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("function returning record called in context that cannot accept "
 							   "type record")));
+	if (desc->tdtypeid != RECORDOID)
+	{
+		/* Of one moment with its number. */
+		type = lookup_type_cache(desc->tdtypeid, TYPECACHE_TUPDESC);
+		desc = type->tupDesc;
+	}
 	if (kept->desc != NULL)
 		FreeTupleDesc(kept->desc);
 	kept->desc = NULL;
@@ -48,6 +52,7 @@ plinth_base_row(FunctionCallInfo fcinfo, PlinthRow *kept)
 	MemoryContextSwitchTo(old);
 	kept->desc = BlessTupleDesc(desc);
 	kept->function = fcinfo->flinfo->fn_oid;
-	kept->state = state_of(desc);
+	kept->type = type;
+	kept->state = type != NULL ? type->tupDesc_identifier : 0;
 	return kept->desc;
 }

@@ -17,6 +17,13 @@
  * away once it was analyzed, or as it is executed where it was before; where it
  * could not even be analyzed, as it is rolled back.
  *
+ * Every statement pays for this, so a text is read once a message, and one that
+ * is executed without having been analyzed by the same message, which was
+ * prepared, only compared with what was read at its address before: another
+ * may be there by now.  Copies of such texts are kept (in TopMemoryContext, the
+ * plan's own copy is there as well), but for those with a literal beside a
+ * function that takes a secret.
+ *
  * What cannot be hidden is in docs/security.md.
  */
 #include "postgres.h"
@@ -27,15 +34,20 @@
 #include "base/base.h"
 #include "base/internal.h"
 #include "commands/prepare.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "parser/analyze.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
+#include "utils/memutils.h"
 
 #define HIDDEN_TEXT "<hidden by plinth>"
 #define MAX_FUNCTIONS 64
+#define KNOWN_TEXTS 128
+#define KNOWN_TEXT_MAX 4096
 
 static const char *functions[MAX_FUNCTIONS];
+static uint8 length_of[MAX_FUNCTIONS];
 static int nfunctions = 0;
 
 static const char *hidden_statement = NULL;
@@ -46,7 +58,15 @@ static const char *read_statement = NULL;
 static TimestampTz read_at = 0;
 static bool read_names_function = false;
 
-/* Every execution of every statement reads its text: nearly no word has a function's beginning and length. */
+/* What was prepared and is executed again and again, by its address. */
+typedef struct KnownText
+{
+	char *text;
+	bool names_function;
+} KnownText;
+static KnownText known_texts[KNOWN_TEXTS];
+
+/* Nearly no word has a function's beginning and length. */
 static uint64 lengths_of[UCHAR_MAX + 1]; /* by the first character: bit n for a name of n bytes */
 static bool is_word_char[UCHAR_MAX + 1];
 
@@ -61,6 +81,7 @@ plinth_base_secret_function(const char *name)
 	if (nfunctions >= MAX_FUNCTIONS)
 		elog(FATAL, "too many functions that take a secret");
 	Assert(strlen(name) < NAMEDATALEN);
+	length_of[nfunctions] = (uint8) strlen(name);
 	functions[nfunctions++] = name;
 	lengths_of[(unsigned char) name[0]] |= UINT64CONST(1) << strlen(name);
 	lengths_of[pg_toupper((unsigned char) name[0])] |= UINT64CONST(1) << strlen(name);
@@ -86,7 +107,7 @@ is_function(const char *word, size_t len)
 		return false;
 	for (int i = 0; i < nfunctions; i++)
 	{
-		if (pg_strncasecmp(word, functions[i], len) == 0 && functions[i][len] == '\0')
+		if (length_of[i] == len && pg_strncasecmp(word, functions[i], len) == 0)
 			return true;
 	}
 	return false;
@@ -111,9 +132,46 @@ names_any_function(const char *text)
 	return false;
 }
 
-/* Does what the client sent name one?  It is read once, however often this is asked. */
 static bool
-statement_names_function(void)
+has_literal(const char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		/* '...' of any kind; $$...$$ and $name$...$name$, not $1. */
+		if (*text == '\'' || (*text == '$' && !isdigit((unsigned char) text[1])))
+			return true;
+	}
+	return false;
+}
+
+/* As names_any_function, of a text that was prepared. */
+static bool
+prepared_names_function(const char *text)
+{
+	KnownText *known = &known_texts[murmurhash32((uint32) ((uintptr_t) text >> 4)) % KNOWN_TEXTS];
+	bool found;
+
+	if (known->text != NULL && strcmp(known->text, text) == 0)
+		return known->names_function;
+	found = names_any_function(text);
+	if (strnlen(text, KNOWN_TEXT_MAX) < KNOWN_TEXT_MAX && !(found && has_literal(text)))
+	{
+		char *copy = MemoryContextStrdup(TopMemoryContext, text);
+
+		if (known->text != NULL)
+			pfree(known->text);
+		known->text = copy;
+		known->names_function = found;
+	}
+	return found;
+}
+
+/*
+ * Does what the client sent name one?  It is read once, however often this is
+ * asked.  executed: and may be kept, if nobody has asked before.
+ */
+static bool
+statement_names_function(bool executed)
 {
 	TimestampTz started = GetCurrentStatementStartTimestamp();
 
@@ -121,7 +179,8 @@ statement_names_function(void)
 		return false;
 	if (read_statement != debug_query_string || read_at != started)
 	{
-		read_names_function = names_any_function(debug_query_string);
+		read_names_function = executed ? prepared_names_function(debug_query_string)
+									   : names_any_function(debug_query_string);
 		read_statement = debug_query_string;
 		read_at = started;
 	}
@@ -134,7 +193,7 @@ is_hidden(const ErrorData *edata)
 	if (debug_query_string != NULL && hidden_statement == debug_query_string &&
 		hidden_at == GetCurrentStatementStartTimestamp())
 		return true;
-	if (statement_names_function())
+	if (statement_names_function(false))
 		return true;
 	/* A function's own statement, which failed: with what it was called is in the client's. */
 	if (names_any_function(edata->internalquery) || names_any_function(edata->context))
@@ -212,7 +271,7 @@ hide_analyzed(ParseState *pstate, Query *query, JumbleState *jstate)
 {
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
-	if ((pstate->p_sourcetext == debug_query_string && statement_names_function()) ||
+	if ((pstate->p_sourcetext == debug_query_string && statement_names_function(false)) ||
 		names_any_function(prepared_text(query->utilityStmt)))
 		plinth_base_hide_statement();
 }
@@ -231,7 +290,7 @@ plinth_base_statement_rolled_back(void)
 static void
 hide_started(QueryDesc *query, int eflags)
 {
-	if (statement_names_function())
+	if (statement_names_function(true))
 		plinth_base_hide_statement();
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
@@ -242,7 +301,7 @@ hide_started(QueryDesc *query, int eflags)
 static void
 hide_run(PLINTH_EXECUTOR_RUN_PARAMETERS)
 {
-	if (statement_names_function())
+	if (statement_names_function(true))
 		plinth_base_hide_statement();
 	if (prev_executor_run)
 		prev_executor_run(PLINTH_EXECUTOR_RUN_ARGUMENTS);

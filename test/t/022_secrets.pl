@@ -121,6 +121,28 @@ SQL
 	unlike($log, qr/secret_verify/, "$mode: nor are the statements");
 }
 
+# What is executed is only compared with what was read before, where portals stand one after the other at one address.
+foreach my $mode (qw(extended prepared))
+{
+	my $fails = '(1 / (random() * (:zero)::int)::int)::text';
+	my %scripts = (
+		hidden => "SELECT pg_catalog.textregexeq('987654321', (:zero)::text);\nSELECT plinth.secret_verify('123456789', $fails);\n",
+		shown => "SELECT plinth.secret_verify((:zero)::text, (:zero)::text);\nSELECT pg_catalog.textregexeq('987654321', $fails);\n");
+	local $ENV{PGOPTIONS} = '-c log_statement=none -c log_min_duration_statement=-1';
+
+	foreach my $what (sort keys %scripts)
+	{
+		$start = offset();
+		my $script = $node->basedir . "/known_${mode}_$what.sql";
+		append_to_file($script, $scripts{$what});
+		$node->command_checks_all([ 'pgbench', '-n', '-t', '1', '-M', $mode, '-D', 'zero=0', '-f', $script, 'postgres' ],
+			2, [], [qr/division by zero/], "$mode: one statement after another, $what");
+		$log = log_since($start);
+		unlike($log, qr/123456789|secret_verify/, "$mode: ours is not logged");
+		like($log, qr/STATEMENT: +SELECT pg_catalog.textregexeq\('987654321'/, "$mode: another is") if $what eq 'shown';
+	}
+}
+
 my $session = $node->background_psql('postgres');
 my $pid = $session->query('SELECT pg_backend_pid()');
 $session->query("SELECT plinth.secret_verify('Secr3t', 'x')");
