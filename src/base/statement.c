@@ -113,10 +113,12 @@ is_function(const char *word, size_t len)
 	return false;
 }
 
+/* Each word, and where a dot is before it, the two together: "request.headers" is asked for. */
 static bool
 names_any_function(const char *text)
 {
 	const unsigned char *p = (const unsigned char *) text;
+	const unsigned char *qualified = NULL;
 
 	while (p != NULL && *p != '\0')
 	{
@@ -124,10 +126,13 @@ names_any_function(const char *text)
 
 		while (is_word_char[*p])
 			p++;
-		if (p == word)
-			p++;
-		else if (is_function((const char *) word, p - word))
+		if (p > word &&
+			(is_function((const char *) word, p - word) ||
+			 (qualified != NULL && is_function((const char *) qualified, p - qualified))))
 			return true;
+		qualified = p > word && *p == '.' ? word : NULL;
+		if (*p != '\0')
+			p++;
 	}
 	return false;
 }

@@ -76,6 +76,8 @@ foreach my $sql (
 	"SELECT plinth.sign_in('a\@test.test', 'Secr3t wrong')",
 	"SELECT plinth.sign_in('b\@test.test', 'Secr3t unknown')",
 	"SELECT * FROM plinth.session_verify('$token')",
+	"SELECT set_config('request.headers', 'Secr3t', true)",
+	"SELECT set_config('request.cookies', 'Secr3t', true), 1 / (random() * 0)::int",
 	"BEGIN; SELECT plinth.context_begin('$token'); COMMIT",
 	"SELECT plinth.context_begin('${token}x')",
 	"PREPARE p AS SELECT plinth.secret_verify('Secr3t', 'x'); EXECUTE p",
