@@ -29,6 +29,8 @@
 #include "sync/report_int.h"
 
 #define STEP_ROWS 500
+/* So many times as long as a step took. */
+#define STEP_PAUSES 4
 /* Some ten seconds. */
 #define TELL_ATTEMPTS 50
 #define SLOWEST_STEP_MS 1000
@@ -182,7 +184,8 @@ begin_step(PlinthLane *lane, PlinthLaneMapping *mapping, void *arg)
 		"SELECT id, NULL FROM (SELECT f.id FROM plinth.files AS f"
 		"  WHERE f.bucket_id = $1 AND f.hidden_at IS NOT NULL AND f.vanished_at IS NULL"
 		"    AND NOT EXISTS (SELECT FROM plinth.sync_dirty AS d WHERE d.mapping_id = $2"
-		"                       AND md5(d.key) = md5('{\"' || f.id || '\"}'))"
+		/* By the index, which is of another collation than files' ids. */
+		"                       AND md5(d.key) = md5('{\"' || f.id || '\"}' COLLATE \"default\"))"
 		"  ORDER BY f.hidden_at LIMIT $4) AS hidden"
 		" UNION ALL"
 		" SELECT id, replaced_by FROM (SELECT f.id, f.replaced_by FROM plinth.files AS f"
@@ -281,6 +284,17 @@ look_up(PlinthLane *lane, PlinthLaneMapping *mapping, FileStep *step)
 	return false;
 }
 
+/* When the next step is due: one that takes long, of very many files, leaves most of the time to others. */
+static TimestampTz
+next_step(TimestampTz began)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int pause = Max(50, Min(plinth_setting_file_grace / 4, SLOWEST_STEP_MS));
+
+	return TimestampTzPlusMilliseconds(
+		now, Max(pause, STEP_PAUSES * TimestampDifferenceMilliseconds(began, now)));
+}
+
 bool
 plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 {
@@ -293,8 +307,6 @@ plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 	/* What was sent before a crash may still land, and is not known yet. */
 	if (lane->progress < lane->start_lsn)
 		return false;
-	mapping->file_step_at = TimestampTzPlusMilliseconds(
-		now, Max(50, Min(plinth_setting_file_grace / 4, SLOWEST_STEP_MS)));
 	step.context = AllocSetContextCreate(lane->context, "plinth file step", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(step.context);
 	step.ids = palloc(sizeof(char *) * 2 * STEP_ROWS);
@@ -309,8 +321,7 @@ plinth_sync_file_step(PlinthLane *lane, PlinthLaneMapping *mapping)
 		if (look_up(lane, mapping, &step))
 			plinth_sync_lane_run(lane, mapping, end_step, &step);
 	}
-	if (step.more)
-		mapping->file_step_at = now;
+	mapping->file_step_at = step.more ? now : next_step(now);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(step.context);
 	return step.more;
