@@ -22,6 +22,8 @@ use Time::HiRes qw(sleep time);
 my $seconds = $ENV{PLINTH_CHAOS_SECONDS} || ($ENV{PLINTH_LONG} ? 3600 : 120);
 # What an hour leaves for batches of 10 rows takes its time.
 my $patience = $ENV{PLINTH_LONG} ? 1800 : 300;
+# Old versions of files stay while others are waited for.
+$ENV{PLINTH_JAVA_OPTS} ||= '-Xms64m -Xmx8g -XX:+UseSerialGC -Xshare:auto' if $ENV{PLINTH_LONG};
 my $seed    = $ENV{PLINTH_CHAOS_SEED}    || int(rand(1_000_000));
 diag "seed $seed, $seconds s";
 srand($seed);
