@@ -72,6 +72,7 @@ static PlinthSpool *lane_spools[PLINTH_SYNC_MAX_LANES];
 static bool lane_used[PLINTH_SYNC_MAX_LANES];
 static XLogRecPtr progress_sent[PLINTH_SYNC_MAX_LANES];
 static XLogRecPtr last_decoded = InvalidXLogRecPtr;
+static bool reloaded = false; /* and not told to the lanes */
 
 static void
 forget_tables(Datum arg, Oid relid)
@@ -127,6 +128,7 @@ collect_reload(void)
 	tables = NULL;
 	memset(lane_used, 0, sizeof(lane_used));
 	targets = plinth_sync_targets_load(db, targets_context, lane_used);
+	reloaded = true;
 }
 
 static bool
@@ -433,6 +435,10 @@ static bool
 collect_drain(XLogRecPtr decoded)
 {
 	last_decoded = decoded;
+	/* Snapshots wait for it, and by now it is published. */
+	if (reloaded)
+		plinth_worker_wake(MyDatabaseId, "lane", -1);
+	reloaded = false;
 	for (int i = 0; i < PLINTH_SYNC_MAX_LANES; i++)
 	{
 		if (lane_used[i])

@@ -186,12 +186,23 @@ plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const ch
 	}
 }
 
+/* Since when keys wait for this transaction to be visible; invalid: for none. */
+static void
+note_unseen(PlinthDirtySet *set, TransactionId xid)
+{
+	if (xid == set->unseen)
+		return;
+	set->unseen = xid;
+	set->unseen_since = GetCurrentTimestamp();
+}
+
 int
 plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 {
 	dlist_mutable_iter iter;
 	TransactionId visible = InvalidTransactionId;
 	TransactionId hidden = InvalidTransactionId;
+	TransactionId entangled = InvalidTransactionId;
 	int taken = 0;
 	int passed = 0;
 
@@ -215,6 +226,7 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 		}
 		if (key->entangled && !none_hidden(set))
 		{
+			entangled = linitial_oid(set->hidden);
 			passed++;
 			continue;
 		}
@@ -225,6 +237,7 @@ plinth_sync_dirty_take(PlinthDirtySet *set, PlinthDirtyKey **keys, int max)
 		key->in_flight = true;
 		keys[taken++] = key;
 	}
+	note_unseen(set, TransactionIdIsValid(hidden) ? hidden : entangled);
 	return taken;
 }
 

@@ -73,6 +73,14 @@ mapping_remove(PlinthLane *lane, PlinthLaneMapping *mapping)
 	pfree(mapping);
 }
 
+/* Who loads from now on takes in what this lane has seen; the decoder is not to wait with that. */
+static void
+move_generation(void)
+{
+	plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+	plinth_worker_wake(MyDatabaseId, "decoder", -1);
+}
+
 /* A number of lanes that this one has not seen before: all must see it before any goes by it. */
 static void
 load_share(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncMapping *old)
@@ -83,7 +91,7 @@ load_share(PlinthLane *lane, PlinthLaneMapping *mapping, const PlinthSyncMapping
 	several = mapping->def->lanes > 1 || lane->share > 0;
 	if (old == NULL ? !several : old->lanes == mapping->def->lanes)
 		return;
-	plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+	move_generation();
 	plinth_sync_share_changed(lane, mapping);
 }
 
@@ -105,7 +113,7 @@ mapping_reload(PlinthLane *lane, PlinthLaneMapping *mapping)
 		strcmp(old->vias_text, mapping->def->vias_text) != 0)
 	{
 		/* As with a new mapping: a snapshot begins when the decoder knows these sources for sure. */
-		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+		move_generation();
 		mapping->loaded_generation = plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);
 	}
 	if (old != NULL)
@@ -147,7 +155,7 @@ do_load(PlinthLane *lane, PlinthLaneMapping *unused, void *arg)
 	 * mappings became visible; under the next one it has them for sure.
 	 */
 	if (created != NIL)
-		plinth_base_generation_bump(MyDatabaseId, PLINTH_GEN_SYNC);
+		move_generation();
 	foreach (lc, created)
 		((PlinthLaneMapping *) lfirst(lc))->loaded_generation =
 			plinth_base_generation(MyDatabaseId, PLINTH_GEN_SYNC);

@@ -282,9 +282,11 @@ typedef struct PlinthDirtySet
 	long nacked;
 	long nfenced;
 	Size bytes;
-	bool many_rows;    /* a key stands for more than one row */
-	List *hidden;      /* transactions behind entangled keys, as Oids */
-	XLogRecPtr before; /* none of this commit or a later one is taken; 0: any is */
+	bool many_rows;       /* a key stands for more than one row */
+	List *hidden;         /* transactions behind entangled keys, as Oids */
+	XLogRecPtr before;    /* none of this commit or a later one is taken; 0: any is */
+	TransactionId unseen; /* behind keys that were not taken, since it was not visible; 0: none */
+	TimestampTz unseen_since;
 } PlinthDirtySet;
 
 extern void plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent);

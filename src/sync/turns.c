@@ -20,6 +20,9 @@
 
 /* A page that took so long is followed by four times as long for changes. */
 #define CHANGES_SHARE 4
+/* Who has flushed a commit takes a moment to make it visible, which wakes nobody. */
+#define VISIBLE_MS 1
+#define SOON_MS 20
 /* By then the WAL writer has flushed what nobody waits for, mostly. */
 #define FLUSH_MS 250
 
@@ -144,11 +147,25 @@ plinth_sync_turns(PlinthLane *lane)
 	return did || one;
 }
 
+/*
+ * When to look for keys again.  Those whose transactions were not visible have
+ * waited for some time: after the same again at most half of it was in vain.
+ */
+static TimestampTz
+look_again(const PlinthDirtySet *set, TimestampTz now)
+{
+	int64 waited = SOON_MS * INT64CONST(1000);
+
+	if (set->nowed > 0 && TransactionIdIsValid(set->unseen))
+		waited = Min(waited, Max(now - set->unseen_since, VISIBLE_MS * INT64CONST(1000)));
+	return now + waited;
+}
+
 long
 plinth_sync_turns_pause(PlinthLane *lane)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz soon = TimestampTzPlusMilliseconds(now, 20);
+	TimestampTz soon = TimestampTzPlusMilliseconds(now, SOON_MS);
 	TimestampTz due = TimestampTzPlusMilliseconds(now, 1000);
 	ListCell *lc;
 
@@ -168,7 +185,7 @@ plinth_sync_turns_pause(PlinthLane *lane)
 			due = Min(due, mapping->retry_at);
 		else if (mapping->sweep_lsn != 0 || mapping->dirty.nowed > 0 || mapping->via.nowed > 0 ||
 				 plinth_sync_via_due(mapping) || mapping->barrier != 0)
-			due = Min(due, soon);
+			due = Min(due, Min(look_again(&mapping->dirty, now), look_again(&mapping->via, now)));
 		else if (mapping->tasks != NIL && lane->retry_at <= now)
 			due = Min(due, Max(soon, mapping->page_due));
 		if (mapping->stored_any && mapping->stored_due > now)
