@@ -12,7 +12,8 @@
  *	- A key is taken once every transaction that marked it is visible.
  *	- lsn of a key is that of its first mark not yet let go; owed is ordered by
  *	  it, so the least lsn that is still needed is at its head or in one of the
- *	  other lists.
+ *	  other lists.  Of acked and fenced, which may be long, the least that was put
+ *	  in since they were empty is kept: no key of theirs has a lesser one.
  *
  * All of it belongs to one process and needs no lock.
  */
@@ -39,6 +40,15 @@ typedef struct HashEntry
 
 /* What a key takes, with its share of the hash table. */
 #define KEY_BYTES(key) (sizeof(PlinthDirtyKey) + sizeof(HashEntry) + 32 + (key)->keylen)
+
+/* Of two, of which either may be none. */
+static XLogRecPtr
+lesser(XLogRecPtr a, XLogRecPtr b)
+{
+	if (a == InvalidXLogRecPtr || b == InvalidXLogRecPtr)
+		return Max(a, b);
+	return Min(a, b);
+}
 
 static uint32
 ref_hash(const void *key, Size keysize)
@@ -75,6 +85,7 @@ plinth_sync_dirty_init(PlinthDirtySet *set, MemoryContext parent)
 	dlist_init(&set->acked);
 	dlist_init(&set->fenced);
 	set->nowed = set->nacked = set->nfenced = 0;
+	set->acked_least = set->fenced_least = InvalidXLogRecPtr;
 	set->bytes = 0;
 }
 
@@ -176,10 +187,10 @@ plinth_sync_dirty_mark(PlinthDirtySet *set, const PlinthSyncMark *mark, const ch
 	{
 		/* Its unfenced acknowledgement still needs the older lsn. */
 		dlist_delete(&dirty->node);
-		if (dirty->fenced)
-			set->nfenced--;
-		else
-			set->nacked--;
+		if (!dirty->fenced && --set->nacked == 0)
+			set->acked_least = InvalidXLogRecPtr;
+		if (dirty->fenced && --set->nfenced == 0)
+			set->fenced_least = InvalidXLogRecPtr;
 		dirty->acked = dirty->fenced = false;
 		dirty->seen_at = GetCurrentTimestamp();
 		move_to_owed(set, dirty, dirty->lsn);
@@ -294,6 +305,7 @@ plinth_sync_dirty_ack(PlinthDirtySet *set, PlinthDirtyKey *key)
 	key->acked = true;
 	dlist_push_tail(&set->acked, &key->node);
 	set->nacked++;
+	set->acked_least = lesser(set->acked_least, key->lsn);
 }
 
 static void
@@ -350,7 +362,9 @@ plinth_sync_dirty_fenced(PlinthDirtySet *set)
 		dlist_push_tail(&set->fenced, &key->node);
 	}
 	set->nfenced += set->nacked;
+	set->fenced_least = lesser(set->fenced_least, set->acked_least);
 	set->nacked = 0;
+	set->acked_least = InvalidXLogRecPtr;
 }
 
 void
@@ -359,6 +373,7 @@ plinth_sync_dirty_flushed(PlinthDirtySet *set)
 	while (!dlist_is_empty(&set->fenced))
 		remove_key(set, dlist_container(PlinthDirtyKey, node, dlist_pop_head_node(&set->fenced)));
 	set->nfenced = 0;
+	set->fenced_least = InvalidXLogRecPtr;
 }
 
 void
@@ -374,30 +389,18 @@ plinth_sync_dirty_unfenced(PlinthDirtySet *set)
 		move_to_owed(set, key, key->lsn);
 	}
 	set->nacked = 0;
-}
-
-static XLogRecPtr
-least_of(dlist_head *list, XLogRecPtr least)
-{
-	dlist_iter iter;
-
-	dlist_foreach (iter, list)
-	{
-		XLogRecPtr lsn = dlist_container(PlinthDirtyKey, node, iter.cur)->lsn;
-
-		if (least == InvalidXLogRecPtr || lsn < least)
-			least = lsn;
-	}
-	return least;
+	set->acked_least = InvalidXLogRecPtr;
 }
 
 XLogRecPtr
 plinth_sync_dirty_least(PlinthDirtySet *set, bool owed_only)
 {
 	XLogRecPtr least = InvalidXLogRecPtr;
+	dlist_iter iter;
 
 	if (!dlist_is_empty(&set->owed))
 		least = dlist_container(PlinthDirtyKey, node, set->owed.head.next)->lsn;
-	least = least_of(&set->flying, least);
-	return owed_only ? least : least_of(&set->fenced, least_of(&set->acked, least));
+	dlist_foreach (iter, &set->flying)
+		least = lesser(least, dlist_container(PlinthDirtyKey, node, iter.cur)->lsn);
+	return owed_only ? least : lesser(least, lesser(set->acked_least, set->fenced_least));
 }

@@ -281,6 +281,8 @@ typedef struct PlinthDirtySet
 	long nowed;
 	long nacked;
 	long nfenced;
+	XLogRecPtr acked_least; /* 0: none */
+	XLogRecPtr fenced_least;
 	Size bytes;
 	bool many_rows;       /* a key stands for more than one row */
 	List *hidden;         /* transactions behind entangled keys, as Oids */
