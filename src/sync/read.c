@@ -4,11 +4,9 @@
  *
  * Runs in a transaction of the caller's, under a fresh snapshot, as the
  * mapping's owner in a restricted security context with row_security off (a
- * policy that would hide a row is an error, never a deletion).  Rows come in
- * portions that grow, so that a batch ends at plinth.sync_batch_bytes however
- * large its rows are.  Not as SPI's read_only: then the snapshot is taken once
- * the table is locked, and rows that a TRUNCATE or a rewrite made meanwhile are
- * seen.
+ * policy that would hide a row is an error, never a deletion).  Rows are taken
+ * as the executor makes them (read_rows.c), and a batch ends at
+ * plinth.sync_batch_bytes however large its rows are.
  *
  * A row that cannot become a document (or be read, such as one whose filter
  * divides by zero) must not stop the others: when a batch fails it is read
@@ -29,68 +27,30 @@
 #include "sync/read_int.h"
 #include "sync/share_int.h"
 
-#define FIRST_PORTION 8
-#define LARGEST_PORTION 256
+/* Rows of a page that is read one by one. */
+#define SINGLE_ROWS 256
 
-static Size
-batch_limit(void)
+static bool
+is_full(const PlinthSyncBatch *batch)
 {
-	return (Size) plinth_setting_sync_batch_bytes * 1024;
-}
-
-/* Until a lane has looked at a new mapping, its table may have lost the key. */
-static void
-refuse_null(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("a row's key is null"),
-			 errhint("Give the table its key back, or create the mapping again.")));
-}
-
-void
-plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc,
-						 StringInfo key)
-{
-	resetStringInfo(key);
-	for (int i = 0; i < mapping->nkeys; i++)
-	{
-		char *text = SPI_getvalue(tuple, desc, i + 2);
-
-		if (text == NULL)
-			refuse_null();
-		appendStringInfoString(key, text);
-		appendStringInfoChar(key, '\0');
-		pfree(text);
-	}
+	return batch->bytes >= (Size) plinth_setting_sync_batch_bytes * 1024;
 }
 
 /* One row found: its document, and away with the document of an older spelling of its key. */
-static void
-add_row(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, PlinthSyncBatch *batch,
-		int key, PlinthBson oldid, bool page)
+static PlinthSyncOp *
+add_row(PlinthSyncMapping *mapping, const Datum *values, const bool *nulls, PlinthSyncBatch *batch,
+		int key, PlinthBson oldid)
 {
-	Datum keyvalues[PLINTH_SYNC_MAX_KEYS];
-	Datum *values = palloc(sizeof(Datum) * (mapping->nfields + 1));
-	bool *nulls = palloc(sizeof(bool) * (mapping->nfields + 1));
+	const Datum *keyvalues = values + 1;
+	int first = 1 + mapping->nkeys;
 	PlinthBson id;
 	PlinthBson document;
 	PlinthSyncOp *op;
-	bool isnull;
-	MemoryContext old;
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
 
-	for (int i = 0; i < mapping->nkeys; i++)
-	{
-		keyvalues[i] = SPI_getbinval(tuple, desc, i + 2, &isnull);
-		if (isnull)
-			refuse_null();
-	}
-	for (int i = 0; i < mapping->nfields; i++)
-		values[i] = SPI_getbinval(tuple, desc, mapping->nkeys + i + 2, &nulls[i]);
-
-	old = MemoryContextSwitchTo(batch->context);
 	id = plinth_mongo_id_encode(mapping->idspec, keyvalues);
 	document = plinth_mongo_document(mapping->idspec, keyvalues, mapping->fields, mapping->nfields,
-									 values, nulls);
+									 values + first, nulls + first);
 	MemoryContextSwitchTo(old);
 
 	if (oldid.data != NULL && !plinth_mongo_id_equal(id, oldid))
@@ -102,19 +62,7 @@ add_row(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc, PlinthSyncB
 	op->op.id = id;
 	op->op.document = document;
 	batch->bytes += document.len;
-	if (page)
-	{
-		StringInfoData text;
-
-		initStringInfo(&text);
-		plinth_sync_read_row_key(mapping, tuple, desc, &text);
-		old = MemoryContextSwitchTo(batch->context);
-		op->literal = plinth_sync_key_literal(mapping->nkeys, text.data, text.len);
-		MemoryContextSwitchTo(old);
-		pfree(text.data);
-	}
-	pfree(values);
-	pfree(nulls);
+	return op;
 }
 
 /* {"_id": …} as the key's own texts make it. */
@@ -142,14 +90,6 @@ id_of_key(PlinthSyncMapping *mapping, const PlinthSyncKey *key, PlinthSyncBatch 
 	return id;
 }
 
-int
-plinth_sync_read_row_place(HeapTuple tuple, TupleDesc desc)
-{
-	bool isnull;
-
-	return (int) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
-}
-
 static void
 check_single(const PlinthSyncKey *key)
 {
@@ -158,18 +98,31 @@ check_single(const PlinthSyncKey *key)
 						errmsg("the query returns more than one row for this key")));
 }
 
-static void
-take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, TupleDesc desc,
-			 PlinthSyncBatch *batch)
+typedef struct KeysRead
 {
-	int n = plinth_sync_read_row_place(tuple, desc);
-	bool absent;
+	PlinthSyncMapping *mapping;
+	PlinthSyncKey *keys;
+	int nkeys;
+	PlinthSyncBatch *batch;
+	StringInfoData text; /* the row's key */
+} KeysRead;
 
-	check_single(&keys[n]);
-	(void) SPI_getbinval(tuple, desc, 2, &absent);
-	if (absent)
+static bool
+take_key_row(void *arg, const Datum *values, const bool *nulls)
+{
+	KeysRead *read = arg;
+	PlinthSyncMapping *mapping = read->mapping;
+	PlinthSyncBatch *batch = read->batch;
+	int n = plinth_sync_read_row_place(values);
+	PlinthSyncKey *key = &read->keys[n];
+
+	check_single(key);
+	/* It came only to tell that it is not the last key's second. */
+	if (is_full(batch))
+		return false;
+	if (nulls[1])
 	{
-		PlinthBson id = id_of_key(mapping, &keys[n], batch);
+		PlinthBson id = id_of_key(mapping, key, batch);
 		PlinthSyncOp *op = plinth_sync_batch_add(batch, PLINTH_MONGO_DELETE, n);
 
 		op->op.id = id;
@@ -177,21 +130,20 @@ take_key_row(PlinthSyncMapping *mapping, PlinthSyncKey *keys, HeapTuple tuple, T
 	}
 	else
 	{
-		StringInfoData text;
 		PlinthBson oldid = {NULL, 0};
 
 		/* A key may be equal and yet look different (citext): compare what it looks like. */
-		initStringInfo(&text);
-		plinth_sync_read_row_key(mapping, tuple, desc, &text);
-		if (text.len != keys[n].keylen || memcmp(text.data, keys[n].key, text.len) != 0)
-			oldid = id_of_key(mapping, &keys[n], batch);
-		if (oldid.data != NULL && plinth_sync_share_passes(mapping, &text))
-			plinth_sync_share_leave_row(mapping, &text, batch, n, oldid);
+		plinth_sync_read_row_key(mapping, values, nulls, &read->text);
+		if (read->text.len != key->keylen || memcmp(read->text.data, key->key, key->keylen) != 0)
+			oldid = id_of_key(mapping, key, batch);
+		if (oldid.data != NULL && plinth_sync_share_passes(mapping, &read->text))
+			plinth_sync_share_leave_row(mapping, &read->text, batch, n, oldid);
 		else
-			add_row(mapping, tuple, desc, batch, n, oldid, false);
-		pfree(text.data);
+			(void) add_row(mapping, values, nulls, batch, n, oldid);
 	}
-	keys[n].done = true;
+	key->done = true;
+	/* A query may have a second row for it, which would come next. */
+	return !is_full(batch) || mapping->query != NULL;
 }
 
 void
@@ -215,60 +167,26 @@ plinth_sync_read_key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *key
 	}
 }
 
-/* SPI is connected, the owner is set. */
-static void
-read_keys_once(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, PlinthSyncBatch *batch)
-{
-	Datum arrays[PLINTH_SYNC_MAX_KEYS];
-	Portal portal;
-	long portion = FIRST_PORTION;
-
-	if (mapping->keys_plan == NULL)
-		mapping->keys_plan = plinth_sync_query_prepare(mapping->keys_sql, mapping->nkeys,
-													   TEXTARRAYOID, InvalidOid, true);
-	plinth_sync_read_key_arrays(mapping, keys, nkeys, arrays);
-	portal = SPI_cursor_open(NULL, mapping->keys_plan, arrays, NULL, false);
-	plinth_sync_query_check_relation(mapping, mapping->keys_plan, mapping->relation);
-	do
-	{
-		SPI_cursor_fetch(portal, true, portion);
-		plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, mapping->nfields);
-		for (uint64 i = 0; i < SPI_processed; i++)
-			take_key_row(mapping, keys, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, batch);
-		if (SPI_processed < portion)
-			break;
-		SPI_freetuptable(SPI_tuptable);
-		portion = Min(portion * 2, LARGEST_PORTION);
-	} while (batch->bytes < batch_limit());
-	/* Where the batch is full, the last key's second row may come next. */
-	if (mapping->query != NULL && SPI_processed > 0)
-	{
-		SPI_cursor_fetch(portal, true, 1);
-		if (SPI_processed > 0)
-			check_single(
-				&keys[plinth_sync_read_row_place(SPI_tuptable->vals[0], SPI_tuptable->tupdesc)]);
-	}
-	SPI_cursor_close(portal);
-}
-
-typedef struct KeysRead
-{
-	PlinthSyncMapping *mapping;
-	PlinthSyncKey *keys;
-	int nkeys;
-	PlinthSyncBatch *batch;
-} KeysRead;
-
 static void
 read_keys_function(void *arg)
 {
 	KeysRead *read = arg;
+	PlinthSyncMapping *mapping = read->mapping;
+	PlinthSyncQuery query = {mapping,          NULL,         mapping->relation,
+							 mapping->nfields, take_key_row, read};
+	Datum arrays[PLINTH_SYNC_MAX_KEYS];
 	PlinthAsOwner state;
 
-	(void) plinth_sync_query_lock(read->mapping->relation, read->mapping->relation_name);
+	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
 	SPI_connect();
-	plinth_sync_query_as_owner(read->mapping, &state);
-	read_keys_once(read->mapping, read->keys, read->nkeys, read->batch);
+	plinth_sync_query_as_owner(mapping, &state);
+	if (mapping->keys_plan == NULL)
+		mapping->keys_plan = plinth_sync_query_prepare(mapping->keys_sql, mapping->nkeys,
+													   TEXTARRAYOID, InvalidOid, true);
+	query.plan = mapping->keys_plan;
+	plinth_sync_read_key_arrays(mapping, read->keys, read->nkeys, arrays);
+	initStringInfo(&read->text);
+	(void) plinth_sync_query_rows(&query, arrays, NULL, TEXTARRAYOID, InvalidOid);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }
@@ -277,7 +195,7 @@ void
 plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys,
 					  PlinthSyncBatch *batch)
 {
-	KeysRead read = {mapping, keys, nkeys, batch};
+	KeysRead read = {mapping, keys, nkeys, batch, {0}};
 	ErrorData *error;
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
@@ -290,10 +208,10 @@ plinth_sync_read_keys(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys
 		batch->respelled = NIL;
 		for (int i = 0; i < nkeys; i++)
 			keys[i].done = false;
-		for (int i = 0; i < nkeys && batch->bytes < batch_limit(); i++)
+		for (int i = 0; i < nkeys && !is_full(batch); i++)
 		{
 			int before = batch->nops;
-			KeysRead one = {mapping, &keys[i], 1, batch};
+			KeysRead one = {mapping, &keys[i], 1, batch, {0}};
 
 			if (plinth_sync_query_guarded(read_keys_function, &one, &error))
 			{
@@ -325,23 +243,22 @@ typedef struct PageRead
 	List *literals;    /* keys_only: of its rows */
 	StringInfo passed; /* key of the last row, where that is not to be sent */
 	const char *old_filter;
+	int rows;
+	StringInfoData text; /* the row's key */
 } PageRead;
 
-static Portal
-open_page(PageRead *read)
+/* The plan of a page, and its parameters. */
+static SPIPlanPtr
+prepare_page(PageRead *read, Datum *values, bool *nulls)
 {
 	PlinthSyncMapping *mapping = read->mapping;
 	int which = read->after != NULL ? 1 : 0;
-	Datum values[PLINTH_SYNC_MAX_KEYS + 1];
-	char nulls[PLINTH_SYNC_MAX_KEYS + 1];
 	bool changed = read->old_filter != NULL && !read->keys_only;
 	bool keep = read->relation == mapping->relation &&
 				read->keys_only == (mapping->query != NULL) && !changed;
 	bool unfiltered = read->keys_only || changed;
 	SPIPlanPtr plan = keep ? mapping->page_plan[which] : NULL;
-	Portal portal;
 
-	memset(nulls, 'n', sizeof(nulls));
 	if (plan == NULL)
 	{
 		plan = plinth_sync_query_prepare(
@@ -353,6 +270,11 @@ open_page(PageRead *read)
 		if (keep)
 			mapping->page_plan[which] = plan;
 	}
+	for (int i = 0; i < mapping->nkeys; i++)
+	{
+		values[i] = (Datum) 0;
+		nulls[i] = read->after == NULL;
+	}
 	if (read->after != NULL)
 	{
 		uint32 len;
@@ -361,107 +283,85 @@ open_page(PageRead *read)
 		for (int i = 0; i < mapping->nkeys; i++)
 		{
 			values[i] = CStringGetTextDatum(text);
-			nulls[i] = ' ';
 			text += strlen(text) + 1;
 		}
 	}
 	values[mapping->nkeys] = Int32GetDatum(read->limit);
-	nulls[mapping->nkeys] = ' ';
-	portal = SPI_cursor_open(NULL, plan, values, nulls, false);
-	plinth_sync_query_check_relation(mapping, plan, read->relation);
-	return portal;
+	nulls[mapping->nkeys] = false;
+	return plan;
 }
 
 /* It matched the old filter, and does not match the mapping's. */
-static void
-add_ended(PageRead *read, HeapTuple tuple, TupleDesc desc)
+static PlinthSyncOp *
+add_ended(PageRead *read)
 {
 	PlinthSyncOp *op = plinth_sync_batch_add(read->batch, PLINTH_MONGO_DELETE, -1);
-	PlinthSyncKey key = {0};
-	StringInfoData text;
-	MemoryContext old;
+	PlinthSyncKey key = {.key = read->text.data, .keylen = read->text.len};
 
-	initStringInfo(&text);
-	plinth_sync_read_row_key(read->mapping, tuple, desc, &text);
-	key.key = text.data;
-	key.keylen = text.len;
 	op->op.id = id_of_key(read->mapping, &key, read->batch);
-	old = MemoryContextSwitchTo(read->batch->context);
-	op->literal = plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len);
-	MemoryContextSwitchTo(old);
 	read->batch->bytes += op->op.id.len;
-	pfree(text.data);
+	return op;
 }
 
-static void
-take_page_row(PageRead *read, HeapTuple tuple, TupleDesc desc)
+static bool
+take_page_row(void *arg, const Datum *values, const bool *nulls)
 {
-	bool isnull;
-	PlinthSyncMatch match = (PlinthSyncMatch) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	PageRead *read = arg;
+	PlinthSyncMatch match = (PlinthSyncMatch) DatumGetInt64(values[0]);
 	PlinthBson none = {NULL, 0};
-	StringInfoData text;
+	PlinthSyncOp *op = NULL;
+	char *literal;
 	MemoryContext old;
 
+	read->rows++;
+	plinth_sync_read_row_key(read->mapping, values, nulls, &read->text);
 	if (read->passed != NULL)
 	{
-		plinth_sync_read_row_key(read->mapping, tuple, desc, read->passed);
-		if (plinth_sync_share_passes(read->mapping, read->passed) ||
-			match == PLINTH_SYNC_MATCH_SAME)
-			return;
 		resetStringInfo(read->passed);
+		if (plinth_sync_share_passes(read->mapping, &read->text) || match == PLINTH_SYNC_MATCH_SAME)
+		{
+			appendBinaryStringInfo(read->passed, read->text.data, read->text.len);
+			return true;
+		}
 	}
 	if (!read->keys_only)
-	{
-		if (match == PLINTH_SYNC_MATCH_ENDED)
-			add_ended(read, tuple, desc);
-		else
-			add_row(read->mapping, tuple, desc, read->batch, -1, none, true);
-		read->batch->last_key = read->batch->ops[read->batch->nops - 1].literal;
-		return;
-	}
-	initStringInfo(&text);
-	plinth_sync_read_row_key(read->mapping, tuple, desc, &text);
+		op = match == PLINTH_SYNC_MATCH_ENDED
+				 ? add_ended(read)
+				 : add_row(read->mapping, values, nulls, read->batch, -1, none);
 	old = MemoryContextSwitchTo(read->batch->context);
-	read->literals =
-		lappend(read->literals, plinth_sync_key_literal(read->mapping->nkeys, text.data, text.len));
+	literal = plinth_sync_key_literal(read->mapping->nkeys, read->text.data, read->text.len);
+	if (op == NULL)
+		read->literals = lappend(read->literals, literal);
+	else
+		read->batch->last_key = op->literal = literal;
 	MemoryContextSwitchTo(old);
+	return !is_full(read->batch);
 }
 
 static void
 read_page_function(void *arg)
 {
 	PageRead *read = arg;
-	PlinthSyncBatch *batch = read->batch;
+	PlinthSyncMapping *mapping = read->mapping;
+	PlinthSyncQuery query = {mapping, NULL, read->relation, 0, take_page_row, read};
+	Datum values[PLINTH_SYNC_MAX_KEYS + 1];
+	bool nulls[PLINTH_SYNC_MAX_KEYS + 1];
 	PlinthAsOwner state;
-	Portal portal;
-	long portion = FIRST_PORTION;
-	int rows = 0;
+	bool whole;
 
 	read->relation_name = plinth_sync_query_lock(
-		read->relation,
-		read->relation == read->mapping->relation ? read->mapping->relation_name : NULL);
+		read->relation, read->relation == mapping->relation ? mapping->relation_name : NULL);
+	read->rows = 0;
 	SPI_connect();
-	plinth_sync_query_as_owner(read->mapping, &state);
-	portal = open_page(read);
-	do
-	{
-		SPI_cursor_fetch(portal, true, portion);
-		plinth_sync_query_check_types(read->mapping, SPI_tuptable->tupdesc,
-									  read->keys_only ? 0 : read->mapping->nfields);
-		for (uint64 i = 0; i < SPI_processed; i++)
-			take_page_row(read, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-		rows += SPI_processed;
-		if (SPI_processed < portion)
-		{
-			batch->exhausted = rows < read->limit;
-			break;
-		}
-		SPI_freetuptable(SPI_tuptable);
-		portion = Min(portion * 2, LARGEST_PORTION);
-	} while (batch->bytes < batch_limit());
-	SPI_cursor_close(portal);
+	plinth_sync_query_as_owner(mapping, &state);
+	query.plan = prepare_page(read, values, nulls);
 	if (!read->keys_only)
-		plinth_sync_share_end_page(read->mapping, read->passed, batch);
+		query.nfields = mapping->nfields;
+	initStringInfo(&read->text);
+	whole = plinth_sync_query_rows(&query, values, nulls, TEXTOID, INT4OID);
+	read->batch->exhausted = whole && read->rows < read->limit;
+	if (!read->keys_only)
+		plinth_sync_share_end_page(mapping, read->passed, read->batch);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }
@@ -482,11 +382,11 @@ read_page_singly(PageRead *read)
 	foreach (lc, read->literals)
 	{
 		PlinthSyncKey *key = MemoryContextAllocZero(batch->context, sizeof(PlinthSyncKey));
-		KeysRead one = {read->mapping, key, 1, batch};
+		KeysRead one = {read->mapping, key, 1, batch, {0}};
 		int before = batch->nops;
 		MemoryContext old;
 
-		if (batch->bytes >= batch_limit())
+		if (is_full(batch))
 			break;
 		old = MemoryContextSwitchTo(batch->context);
 		key->key = plinth_sync_key_parse(read->mapping->nkeys, lfirst(lc), &key->keylen);
@@ -530,7 +430,7 @@ List *
 plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char *after, int limit,
 						   PlinthSyncBatch *batch, StringInfo passed)
 {
-	PageRead read = {mapping, relation, NULL, after, limit, true, batch, NIL, NULL, NULL};
+	PageRead read = {mapping, relation, NULL, after, limit, true, batch, NIL, NULL, NULL, 0, {0}};
 
 	if (mapping->lanes > 1)
 	{
@@ -545,7 +445,8 @@ void
 plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *old_filter,
 					  const char *after, int limit, PlinthSyncBatch *batch)
 {
-	PageRead read = {mapping, relation, NULL, after, limit, false, batch, NIL, NULL, old_filter};
+	PageRead read = {mapping, relation, NULL, after,      limit, false,
+					 batch,   NIL,      NULL, old_filter, 0,     {0}};
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "plinth sync read", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
@@ -565,7 +466,7 @@ plinth_sync_read_page(PlinthSyncMapping *mapping, Oid relation, const char *old_
 		plinth_sync_batch_cut(batch, 0);
 		batch->bytes = 0;
 		batch->last_key = NULL;
-		read.limit = Min(limit, LARGEST_PORTION);
+		read.limit = Min(limit, SINGLE_ROWS);
 		if (!batch->unusable)
 			read_page_singly(&read);
 	}

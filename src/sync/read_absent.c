@@ -9,9 +9,6 @@
 
 #include "sync/read_int.h"
 
-/* So many rows at a time. */
-#define PORTION 256
-
 typedef struct AbsentRead
 {
 	PlinthSyncMapping *mapping;
@@ -19,23 +16,25 @@ typedef struct AbsentRead
 	int nkeys;
 	bool *absent;
 	bool strict; /* a row that spells its key otherwise is not absent */
+	StringInfoData text;
 } AbsentRead;
 
-static void
-look_at_row(AbsentRead *read, HeapTuple tuple, TupleDesc desc, StringInfo text)
+static bool
+look_at_row(void *arg, const Datum *values, const bool *nulls)
 {
-	int n = plinth_sync_read_row_place(tuple, desc);
-	bool isnull;
+	AbsentRead *read = arg;
+	int n = plinth_sync_read_row_place(values);
 
-	(void) SPI_getbinval(tuple, desc, 2, &isnull);
-	if (isnull)
-	{
+	if (nulls[1])
 		read->absent[n] = true;
-		return;
+	else
+	{
+		plinth_sync_read_row_key(read->mapping, values, nulls, &read->text);
+		read->absent[n] =
+			!read->strict && (read->text.len != read->keys[n].keylen ||
+							  memcmp(read->text.data, read->keys[n].key, read->text.len) != 0);
 	}
-	plinth_sync_read_row_key(read->mapping, tuple, desc, text);
-	read->absent[n] = !read->strict && (text->len != read->keys[n].keylen ||
-										memcmp(text->data, read->keys[n].key, text->len) != 0);
+	return true;
 }
 
 static void
@@ -43,11 +42,9 @@ read_absent_function(void *arg)
 {
 	AbsentRead *read = arg;
 	PlinthSyncMapping *mapping = read->mapping;
+	PlinthSyncQuery query = {mapping, NULL, mapping->relation, 0, look_at_row, read};
 	Datum arrays[PLINTH_SYNC_MAX_KEYS];
 	PlinthAsOwner state;
-	StringInfoData text;
-	Portal portal;
-	uint64 fetched;
 
 	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
 	SPI_connect();
@@ -55,22 +52,10 @@ read_absent_function(void *arg)
 	if (mapping->absent_plan == NULL)
 		mapping->absent_plan = plinth_sync_query_prepare(mapping->absent_sql, mapping->nkeys,
 														 TEXTARRAYOID, InvalidOid, true);
+	query.plan = mapping->absent_plan;
 	plinth_sync_read_key_arrays(mapping, read->keys, read->nkeys, arrays);
-	initStringInfo(&text);
-	portal = SPI_cursor_open(NULL, mapping->absent_plan, arrays, NULL, false);
-	/* Before anything of it runs: what has a table's name now may be a view. */
-	plinth_sync_query_check_relation(mapping, mapping->absent_plan, mapping->relation);
-	/* A query may have any number of rows for a key, few of which are kept at a time. */
-	do
-	{
-		SPI_cursor_fetch(portal, true, PORTION);
-		fetched = SPI_processed;
-		plinth_sync_query_check_types(mapping, SPI_tuptable->tupdesc, 0);
-		for (uint64 i = 0; i < fetched; i++)
-			look_at_row(read, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &text);
-		SPI_freetuptable(SPI_tuptable);
-	} while (fetched == PORTION);
-	SPI_cursor_close(portal);
+	initStringInfo(&read->text);
+	(void) plinth_sync_query_rows(&query, arrays, NULL, TEXTARRAYOID, InvalidOid);
 	plinth_sync_query_as_before(&state);
 	SPI_finish();
 }
@@ -78,7 +63,7 @@ read_absent_function(void *arg)
 void
 plinth_sync_read_absent(PlinthSyncMapping *mapping, PlinthSyncKey *keys, int nkeys, bool *absent)
 {
-	AbsentRead read = {mapping, keys, nkeys, absent, false};
+	AbsentRead read = {mapping, keys, nkeys, absent, false, {0}};
 	ErrorData *error;
 
 	if (plinth_sync_query_guarded(read_absent_function, &read, &error))
@@ -113,7 +98,7 @@ bool
 plinth_sync_read_is_nothing(PlinthSyncMapping *mapping, PlinthSyncKey *key)
 {
 	bool absent = false;
-	AbsentRead read = {mapping, key, 1, &absent, true};
+	AbsentRead read = {mapping, key, 1, &absent, true, {0}};
 	ErrorData *error;
 
 	if (!plinth_sync_query_guarded(input_key_function, &read, &error))

@@ -24,6 +24,28 @@ extern char *plinth_sync_query_lock(Oid relation, const char *name);
 extern SPIPlanPtr plinth_sync_query_prepare(const char *sql, int nargs, Oid argtype, Oid lasttype,
 											bool keep);
 
+/*
+ * A query for rows.  Each is a number, the key's columns and nfields fields;
+ * what it points to, and the memory that take runs in, is gone when take is
+ * left.  take ends the query by false.
+ */
+typedef struct PlinthSyncQuery
+{
+	PlinthSyncMapping *mapping;
+	SPIPlanPtr plan;
+	Oid relation; /* that it must read */
+	int nfields;
+	bool (*take)(void *arg, const Datum *values, const bool *nulls);
+	void *arg;
+} PlinthSyncQuery;
+/*
+ * read_rows.c: runs it with a parameter for each column of the key and, where
+ * lasttype is valid, one of that (nulls may be NULL); false when take ended it.
+ * SPI is connected, the owner is set.
+ */
+extern bool plinth_sync_query_rows(const PlinthSyncQuery *query, Datum *values, const bool *nulls,
+								   Oid argtype, Oid lasttype);
+
 /* ERRORs when the result's types are not those that the mapping was compiled for. */
 extern void plinth_sync_query_check_types(PlinthSyncMapping *mapping, TupleDesc desc, int nfields);
 /* ERRORs when what the plan reads is not this relation (any more). */
@@ -45,11 +67,11 @@ extern bool plinth_sync_query_tried(PlinthSyncRead function, void *arg, bool *po
  */
 extern List *plinth_sync_read_page_keys(PlinthSyncMapping *mapping, Oid relation, const char *after,
 										int limit, PlinthSyncBatch *batch, StringInfo passed);
-/* The key columns of a result row as C strings in a row. */
-extern void plinth_sync_read_row_key(PlinthSyncMapping *mapping, HeapTuple tuple, TupleDesc desc,
-									 StringInfo key);
-/* Which of the keys that were asked for a row of the result is for. */
-extern int plinth_sync_read_row_place(HeapTuple tuple, TupleDesc desc);
+/* The key columns of a row as C strings in a row; an ERROR where one is NULL. */
+extern void plinth_sync_read_row_key(PlinthSyncMapping *mapping, const Datum *values,
+									 const bool *nulls, StringInfo key);
+/* Which of the keys that were asked for a row is for. */
+extern int plinth_sync_read_row_place(const Datum *values);
 /* Keys as parameters: for each key column an array of texts. */
 extern void plinth_sync_read_key_arrays(PlinthSyncMapping *mapping, const PlinthSyncKey *keys,
 										int nkeys, Datum *arrays);

@@ -13,6 +13,7 @@
 #define PLINTH_SYNC_INT_H
 
 #include "base/base.h"
+#include "fmgr.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "mongo/mongo.h"
@@ -139,6 +140,7 @@ typedef struct PlinthSyncMapping
 	char *key_names[PLINTH_SYNC_MAX_KEYS];
 	AttrNumber key_attnums[PLINTH_SYNC_MAX_KEYS];
 	Oid key_types[PLINTH_SYNC_MAX_KEYS];
+	FmgrInfo key_outputs[PLINTH_SYNC_MAX_KEYS]; /* set at first use */
 	int nfields;
 	PlinthMongoField **fields;
 	Oid *field_types;
