@@ -172,23 +172,11 @@ read_keys_function(void *arg)
 {
 	KeysRead *read = arg;
 	PlinthSyncMapping *mapping = read->mapping;
-	PlinthSyncQuery query = {mapping,          NULL,         mapping->relation,
-							 mapping->nfields, take_key_row, read};
-	Datum arrays[PLINTH_SYNC_MAX_KEYS];
-	PlinthAsOwner state;
+	PlinthSyncQuery query = {
+		.mapping = mapping, .nfields = mapping->nfields, .take = take_key_row, .arg = read};
 
-	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
-	SPI_connect();
-	plinth_sync_query_as_owner(mapping, &state);
-	if (mapping->keys_plan == NULL)
-		mapping->keys_plan = plinth_sync_query_prepare(mapping->keys_sql, mapping->nkeys,
-													   TEXTARRAYOID, InvalidOid, true);
-	query.plan = mapping->keys_plan;
-	plinth_sync_read_key_arrays(mapping, read->keys, read->nkeys, arrays);
-	initStringInfo(&read->text);
-	(void) plinth_sync_query_rows(&query, arrays, NULL, TEXTARRAYOID, InvalidOid);
-	plinth_sync_query_as_before(&state);
-	SPI_finish();
+	plinth_sync_query_keys(&query, &mapping->keys_plan, mapping->keys_sql, read->keys, read->nkeys,
+						   &read->text);
 }
 
 void

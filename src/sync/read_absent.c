@@ -42,22 +42,10 @@ read_absent_function(void *arg)
 {
 	AbsentRead *read = arg;
 	PlinthSyncMapping *mapping = read->mapping;
-	PlinthSyncQuery query = {mapping, NULL, mapping->relation, 0, look_at_row, read};
-	Datum arrays[PLINTH_SYNC_MAX_KEYS];
-	PlinthAsOwner state;
+	PlinthSyncQuery query = {.mapping = mapping, .take = look_at_row, .arg = read};
 
-	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
-	SPI_connect();
-	plinth_sync_query_as_owner(mapping, &state);
-	if (mapping->absent_plan == NULL)
-		mapping->absent_plan = plinth_sync_query_prepare(mapping->absent_sql, mapping->nkeys,
-														 TEXTARRAYOID, InvalidOid, true);
-	query.plan = mapping->absent_plan;
-	plinth_sync_read_key_arrays(mapping, read->keys, read->nkeys, arrays);
-	initStringInfo(&read->text);
-	(void) plinth_sync_query_rows(&query, arrays, NULL, TEXTARRAYOID, InvalidOid);
-	plinth_sync_query_as_before(&state);
-	SPI_finish();
+	plinth_sync_query_keys(&query, &mapping->absent_plan, mapping->absent_sql, read->keys,
+						   read->nkeys, &read->text);
 }
 
 void

@@ -46,6 +46,14 @@ typedef struct PlinthSyncQuery
 extern bool plinth_sync_query_rows(const PlinthSyncQuery *query, Datum *values, const bool *nulls,
 								   Oid argtype, Oid lasttype);
 
+/*
+ * The same of the mapping's own table for some of its keys, as its owner: locks
+ * it, connects SPI and ends that.  plan is made of sql where it is not yet;
+ * text, for the rows' keys, lives as long as the query runs.
+ */
+extern void plinth_sync_query_keys(PlinthSyncQuery *query, SPIPlanPtr *plan, const char *sql,
+								   const PlinthSyncKey *keys, int nkeys, StringInfo text);
+
 /* ERRORs when the result's types are not those that the mapping was compiled for. */
 extern void plinth_sync_query_check_types(PlinthSyncMapping *mapping, TupleDesc desc, int nfields);
 /* ERRORs when what the plan reads is not this relation (any more). */

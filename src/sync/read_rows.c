@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "nodes/params.h"
 #include "tcop/dest.h"
@@ -89,6 +90,28 @@ plinth_sync_query_rows(const PlinthSyncQuery *query, Datum *values, const bool *
 																SPI_result_code_string(result))));
 	MemoryContextDelete(receiver.work);
 	return !receiver.stopped;
+}
+
+void
+plinth_sync_query_keys(PlinthSyncQuery *query, SPIPlanPtr *plan, const char *sql,
+					   const PlinthSyncKey *keys, int nkeys, StringInfo text)
+{
+	PlinthSyncMapping *mapping = query->mapping;
+	Datum arrays[PLINTH_SYNC_MAX_KEYS];
+	PlinthAsOwner state;
+
+	query->relation = mapping->relation;
+	(void) plinth_sync_query_lock(mapping->relation, mapping->relation_name);
+	SPI_connect();
+	plinth_sync_query_as_owner(mapping, &state);
+	if (*plan == NULL)
+		*plan = plinth_sync_query_prepare(sql, mapping->nkeys, TEXTARRAYOID, InvalidOid, true);
+	query->plan = *plan;
+	plinth_sync_read_key_arrays(mapping, keys, nkeys, arrays);
+	initStringInfo(text);
+	(void) plinth_sync_query_rows(query, arrays, NULL, TEXTARRAYOID, InvalidOid);
+	plinth_sync_query_as_before(&state);
+	SPI_finish();
 }
 
 void
